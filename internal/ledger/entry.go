@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -33,7 +34,9 @@ type Entry struct {
 // Encode returns the one text of the entry: canonical JSON on one line, At in
 // UTC to the microsecond (RFC 3339), empty details left out. Errors wrap
 // ErrMalformed: an entry without id or action, an At outside the years 0 to
-// 9999, details that have no canonical text, or a text above MaxEntry bytes.
+// 9999, a NUL character (PostgreSQL's jsonb, by which entries are looked up,
+// holds none), details that have no canonical text, or a text above MaxEntry
+// bytes.
 func (e Entry) Encode() (string, error) {
 	at := e.At.UTC()
 	if e.ID == uuid.Nil || e.Action == "" || at.Year() < 0 || at.Year() > 9999 {
@@ -52,6 +55,9 @@ func (e Entry) Encode() (string, error) {
 	text, err := Canonical(fields)
 	if err != nil {
 		return "", fmt.Errorf("encode entry: %w", err)
+	}
+	if bytes.Contains(text, []byte(`\u0000`)) {
+		return "", fmt.Errorf("encode entry: %w: NUL character", ErrMalformed)
 	}
 	if len(text) > MaxEntry {
 		return "", fmt.Errorf("encode entry: %w: %d bytes, at most %d", ErrMalformed, len(text), MaxEntry)
