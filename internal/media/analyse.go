@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -141,19 +140,17 @@ func (p probe) lies(measured *Info) bool {
 	return math.Abs(p.Format.Duration-truth) > max(1, truth/50)
 }
 
-// keepChannels makes ffmpeg write the first channels of n as they are, without mixing.
+// keepChannels makes ffmpeg write the first channels of n as they are, without
+// mixing. Up to 8 it does so unasked; for one and two it is asked, because those
+// are the ones that change in the middle of a chained file.
 func keepChannels(n int) []string {
-	if n <= 2 {
+	switch {
+	case n <= 2:
 		return []string{"-ac", strconv.Itoa(n)}
+	case n <= maxChannels:
+		return nil
 	}
-	n = min(n, maxChannels)
-	layouts := [maxChannels + 1]string{3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-	pan := strings.Builder{}
-	pan.WriteString("pan=" + layouts[n])
-	for c := range n {
-		fmt.Fprintf(&pan, "|c%d=c%d", c, c)
-	}
-	return []string{"-af", pan.String()}
+	return []string{"-af", "pan=7.1|c0=c0|c1=c1|c2=c2|c3=c3|c4=c4|c5=c5|c6=c6|c7=c7"}
 }
 
 // ListeningCopyMediaType is the media type of what [ListeningCopy] writes.
@@ -217,7 +214,8 @@ func (l limits) encode(ctx context.Context, input *loopback, info Info, w io.Wri
 		"-ar", strconv.Itoa(rate), "-c:a", "libmp3lame", "-b:a", strconv.Itoa(kilobits*channels)+"k",
 		// Every frame by itself and no index frame: a player finds a time by
 		// counting bytes, and the index would need seeking back in the output.
-		"-reservoir", "0", "-write_xing", "0", "-id3v2_version", "0", "-f", "mp3")
+		// Joint stereo would let one side of the call be heard in the other.
+		"-reservoir", "0", "-joint_stereo", "0", "-write_xing", "0", "-id3v2_version", "0", "-f", "mp3")
 	_, err := l.decode(ctx, input, output, func(r io.Reader) (err error) {
 		if written, err = io.Copy(w, io.LimitReader(r, bound)); written == bound {
 			return errTooMuch

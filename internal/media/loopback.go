@@ -29,7 +29,9 @@ type loopback struct {
 	password string
 	server   *http.Server
 	address  string
-	handlers sync.WaitGroup
+
+	reading sync.RWMutex // held for reading while a request is served
+	closed  bool
 
 	mu     sync.Mutex
 	failed error
@@ -46,11 +48,11 @@ func serve(source Source) (*loopback, error) {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0),
 	}
-	l.handlers.Go(func() {
+	go func() {
 		if err := l.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			l.fail(err)
 		}
-	})
+	}()
 	return l, nil
 }
 
@@ -64,7 +66,9 @@ func (l *loopback) environment() []string {
 // close ends the service and returns once the source is no longer read.
 func (l *loopback) close() error {
 	err := l.server.Close()
-	l.handlers.Wait()
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	l.closed = true
 	return err
 }
 
@@ -97,15 +101,15 @@ func (l *loopback) ReadAt(p []byte, at int64) (int, error) {
 }
 
 func (l *loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	l.handlers.Add(1)
-	defer l.handlers.Done()
+	l.reading.RLock()
+	defer l.reading.RUnlock()
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(proxyUser+":"+l.password))
 	if subtle.ConstantTimeCompare([]byte(r.Header.Get("Proxy-Authorization")), []byte(want)) != 1 {
 		w.Header().Set("Proxy-Authenticate", `Basic realm="recording"`)
 		w.WriteHeader(http.StatusProxyAuthRequired)
 		return
 	}
-	if r.Method != http.MethodGet || r.URL.Hostname() != "recording.invalid" || r.URL.Path != "/audio" {
+	if l.closed || r.Method != http.MethodGet || r.URL.Hostname() != "recording.invalid" || r.URL.Path != "/audio" {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}

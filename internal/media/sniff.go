@@ -299,7 +299,7 @@ func looksLikeText(head []byte) bool {
 // quietMagics are types whose signature is so short that samples around silence
 // bear it by chance: 0xFF 0xFB is quiet µ-law, 00 00 01 00 is quiet linear audio.
 var quietMagics = []string{
-	"application/octet-stream", "text/plain", "audio/mpeg", "audio/aac", "image/x-icon", "video/mpeg", "font/ttf",
+	"application/octet-stream", "text/plain", "audio/mpeg", "audio/aac", "image/x-icon", "font/ttf",
 	"application/x-dbf", "application/vnd.lotus-1-2-3", "image/jxl", "application/vnd.shx",
 }
 
