@@ -6,6 +6,7 @@ create table customers (
     created_at timestamptz not null,
     erased_at  timestamptz
 );
+create index customers_name on customers using gin (to_tsvector('earmark', coalesce(name, '')));
 
 -- How a customer is known: phone in E.164, e-mail in lower case, the company's own number.
 create table customer_identifiers (

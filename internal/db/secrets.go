@@ -20,10 +20,7 @@ func (d *DB) Secret(ctx context.Context, ring *seal.Ring, name string, create fu
 	if err != nil {
 		return nil, fmt.Errorf("make secret %s: %w", name, err)
 	}
-	wrapped, err := ring.Wrap(fresh, "secret:"+name)
-	if err != nil {
-		return nil, fmt.Errorf("wrap secret %s: %w", name, err)
-	}
+	wrapped := ring.Wrap(fresh, "secret:"+name)
 	err = d.Write(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(ctx, `
 			insert into instance_secrets (name, kek_id, wrapped, created_at)
