@@ -8,6 +8,8 @@ create table users (
     -- The id under which this person's own calls are recorded, if they take calls.
     agent_id             text,
     password_hash        text not null,
+    -- A session is opened only on the password that was compared.
+    password_set_at      timestamptz not null,
     must_change_password boolean not null default false,
     created_at           timestamptz not null,
     disabled_at          timestamptz

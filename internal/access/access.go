@@ -42,6 +42,9 @@ type Actor struct {
 	Source string
 	// Basis, when not nil, is the lawful basis of all that this key sends.
 	Basis *Basis
+	// MustChangePassword: the user signed in with a password made for one
+	// sign-in, and should be shown nothing but where to change it.
+	MustChangePassword bool
 }
 
 // Basis is a lawful basis for recording and the purposes that it covers.

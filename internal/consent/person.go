@@ -94,27 +94,23 @@ func (c *Consent) Resolve(ctx context.Context, tx *db.Tx, p Person) (customerID 
 	return &customer, nil
 }
 
-// knownID holds the customer with p's ID against erasure, or, where there is
-// none, makes a company's number of it.
+// knownID makes a company's number of an ID that nobody has here.
 func (c *Consent) knownID(ctx context.Context, tx *db.Tx, p Person) (Person, error) {
 	if p.ID == nil {
 		return p, nil
 	}
-	var erased bool
-	err := tx.QueryRow(ctx, `
-		select erased_at is not null from customers where id = $1 for share`, *p.ID).Scan(&erased)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		if p.Number == "" {
-			p.Number = p.ID.String()
-		}
-		p.ID = nil
-		return p, nil
-	case err != nil:
+	var known bool
+	err := tx.QueryRow(ctx, `select exists (select from customers where id = $1)`, *p.ID).Scan(&known)
+	if err != nil {
 		return p, fmt.Errorf("resolve customer: %w", err)
-	case erased:
-		return p, invalid.New("body.customer.id", "this customer was erased: send phone, email or the company's number instead")
 	}
+	if known {
+		return p, nil
+	}
+	if p.Number == "" {
+		p.Number = p.ID.String()
+	}
+	p.ID = nil
 	return p, nil
 }
 
@@ -124,26 +120,33 @@ type resolution struct {
 	identifiers []Identifier
 }
 
-// run first looks without a lock, which is enough for a known customer, and
-// else again under a lock on every identifier, which it then owns.
+// run first looks without a lock on the identifiers, which is enough where all
+// of them are known, and else again under one on each, which it then owns. It
+// looks again whenever the customer whom it found was erased meanwhile.
 func (r resolution) run(ctx context.Context) (uuid.UUID, error) {
-	owners, err := r.owners(ctx)
-	if err != nil {
-		return uuid.Nil, err
+	for locked := false; ; locked = true {
+		owners, err := r.owners(ctx)
+		if err != nil {
+			return uuid.Nil, err
+		}
+		customer, found := r.chosen(owners)
+		allKnown := len(owners) == len(r.identifiers)
+		switch {
+		case found && (allKnown || locked):
+			taken, err := r.take(ctx, customer)
+			if err != nil {
+				return uuid.Nil, err
+			}
+			if taken {
+				return customer, r.attach(ctx, customer, owners)
+			}
+		case locked:
+			return r.create(ctx, owners)
+		}
+		if err := r.lock(ctx); err != nil {
+			return uuid.Nil, err
+		}
 	}
-	if customer, found := r.chosen(owners); found && len(owners) == len(r.identifiers) {
-		return r.use(ctx, customer, owners)
-	}
-	if err := r.lock(ctx); err != nil {
-		return uuid.Nil, err
-	}
-	if owners, err = r.owners(ctx); err != nil {
-		return uuid.Nil, err
-	}
-	if customer, found := r.chosen(owners); found {
-		return r.use(ctx, customer, owners)
-	}
-	return r.create(ctx, owners)
 }
 
 // owner is the customer whom an identifier names.
@@ -153,16 +156,14 @@ type owner struct {
 	number bool
 }
 
-// owners are the customers that the identifiers name, held against erasure.
+// owners are the customers that the identifiers name.
 func (r resolution) owners(ctx context.Context) (map[Identifier]owner, error) {
 	kinds, values := columns(r.identifiers)
 	rows, err := r.tx.Query(ctx, `
-		select i.kind, i.value, c.id,
-		       exists (select from customer_identifiers n where n.customer_id = c.id and n.kind = 'number')
+		select kind, value, customer_id,
+		       exists (select from customer_identifiers n where n.customer_id = i.customer_id and n.kind = 'number')
 		from unnest($1::text[], $2::text[]) as given (kind, value)
-		join customer_identifiers i using (kind, value)
-		join customers c on c.id = i.customer_id and c.erased_at is null
-		for share of c`, kinds, values)
+		join customer_identifiers i using (kind, value)`, kinds, values)
 	if err != nil {
 		return nil, err
 	}
@@ -181,27 +182,36 @@ func (r resolution) chosen(owners map[Identifier]owner) (uuid.UUID, bool) {
 	if r.person.ID != nil {
 		return *r.person.ID, true
 	}
-	otherNumber := false
+	newNumber := false
 	for _, i := range r.identifiers {
 		o, known := owners[i]
-		if known && !(otherNumber && o.number) {
+		if known && !(newNumber && o.number) {
 			return o.id, true
 		}
-		otherNumber = otherNumber || i.Kind == byNumber
+		newNumber = newNumber || i.Kind == byNumber
 	}
 	return uuid.Nil, false
 }
 
-// use takes a customer that is there, and adds to it what was not known.
-func (r resolution) use(ctx context.Context, customer uuid.UUID, owners map[Identifier]owner) (uuid.UUID, error) {
-	if r.person.Name != "" {
-		_, err := r.tx.Exec(ctx, `
-			update customers set name = $2 where id = $1 and name is null and erased_at is null`, customer, r.person.Name)
-		if err != nil {
-			return uuid.Nil, err
-		}
+// take names a customer who has no name yet, and keeps the row from being
+// erased until the transaction ends. Not taken: erased. It locks in one step:
+// two transactions that first shared the row could never both change it.
+func (r resolution) take(ctx context.Context, customer uuid.UUID) (taken bool, err error) {
+	named, err := r.tx.Exec(ctx, `
+		update customers set name = $2
+		where id = $1 and name is null and erased_at is null and $2 <> ''`, customer, r.person.Name)
+	if err != nil || named.RowsAffected() > 0 {
+		return err == nil, err
 	}
-	return customer, r.attach(ctx, customer, owners)
+	err = r.tx.QueryRow(ctx, `
+		select true from customers where id = $1 and erased_at is null for share`, customer).Scan(&taken)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return taken, err
+	}
+	if r.person.ID != nil {
+		return false, invalid.New("body.customer.id", "this customer was erased: send phone, email or the company's number instead")
+	}
+	return false, nil
 }
 
 func (r resolution) create(ctx context.Context, owners map[Identifier]owner) (uuid.UUID, error) {
