@@ -120,7 +120,8 @@ type Store interface {
 	Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, Info, error)
 
 	// Stat describes the newest version of an object, or is [ErrNotFound], also
-	// when that version is a delete marker.
+	// when that version is a delete marker. Like Open and Delete it may wait for
+	// a Put of the same key that is under way; List does not.
 	Stat(ctx context.Context, key string) (Info, error)
 
 	// List yields every version and delete marker of the keys that begin with
@@ -197,7 +198,7 @@ func keyByte(c byte) bool {
 
 // checkRange resolves a range against an object's size.
 func checkRange(offset, length, size int64) (int64, error) {
-	if offset < 0 || length == 0 || offset > size {
+	if offset < 0 || length == 0 || offset > 0 && offset >= size {
 		return 0, fmt.Errorf("%w: offset %d, length %d, size %d", ErrRange, offset, length, size)
 	}
 	if length < 0 {

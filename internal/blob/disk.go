@@ -72,6 +72,9 @@ func (d *Disk) Put(ctx context.Context, key string, r io.Reader, size int64) (In
 	}
 	name := path.Join(writingDir, rand.Text())
 	modified, err := d.write(name, b)
+	if _, bodyErr := b.stop(); bodyErr != nil {
+		return Info{}, fmt.Errorf("blob: put: read content: %w", errors.Join(bodyErr, d.root.Remove(name)))
+	}
 	if err == nil {
 		err = d.publish(ctx, name, key)
 	}
@@ -166,7 +169,7 @@ func (d *Disk) Open(ctx context.Context, key string, offset, length int64) (io.R
 	}
 	f, err := d.root.Open(path.Join(objectsDir, key))
 	if err != nil {
-		return nil, Info{}, diskError("open", err)
+		return nil, Info{}, diskError("open", d.absence(err))
 	}
 	info, err := fileInfo(f, key)
 	if err == nil {
@@ -184,7 +187,7 @@ func fileInfo(f *os.File, key string) (Info, error) {
 		return Info{}, err
 	}
 	if !stat.Mode().IsRegular() {
-		return Info{}, fs.ErrNotExist
+		return Info{}, ErrNotFound
 	}
 	return Info{Ref: Ref{Key: key}, Size: stat.Size(), Modified: stat.ModTime()}, nil
 }
@@ -225,9 +228,21 @@ func (d *Disk) Stat(ctx context.Context, key string) (Info, error) {
 	}
 	info, err := d.stat(key)
 	if err != nil {
-		return Info{}, diskError("stat", err)
+		return Info{}, diskError("stat", d.absence(err))
 	}
 	return info, nil
+}
+
+// absence tells an object that is not there from a store that is not: it returns
+// ErrNotFound only when the store itself still stands.
+func (d *Disk) absence(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return err
+	}
+	if _, err := d.root.Lstat(objectsDir); err != nil {
+		return err
+	}
+	return ErrNotFound
 }
 
 func (d *Disk) stat(key string) (Info, error) {
@@ -352,7 +367,8 @@ func (d *Disk) Delete(ctx context.Context, refs ...Ref) ([]Kept, error) {
 	}
 	for dir := range touched {
 		// A directory that is gone was synced away with the one it stood in.
-		if err := d.sync(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := d.sync(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return nil, diskError("delete", err)
 		}
 	}
@@ -362,31 +378,48 @@ func (d *Disk) Delete(ctx context.Context, refs ...Ref) ([]Kept, error) {
 // remove returns the directory whose entries it has changed last.
 func (d *Disk) remove(key string) (string, error) {
 	name := path.Join(objectsDir, key)
-	if _, err := d.stat(key); err == nil {
-		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	_, err := d.stat(key)
+	if err == nil {
+		err = d.root.Remove(name)
+	}
+	if err != nil {
+		if err := d.absence(err); err != ErrNotFound {
 			return "", err
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-		return "", err
 	}
-	dir := path.Dir(name)
-	for dir != objectsDir {
-		err := d.root.Remove(dir)
-		if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist) {
-			break
+	for dir := path.Dir(name); dir != objectsDir; dir = path.Dir(dir) {
+		if emptied, err := d.rmdir(dir); err != nil || !emptied {
+			return dir, err
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			return "", err
-		}
-		dir = path.Dir(dir)
 	}
-	return dir, nil
+	return objectsDir, nil
+}
+
+// rmdir removes a directory if it is one and empty, and says whether it is gone.
+func (d *Disk) rmdir(dir string) (bool, error) {
+	stat, err := d.root.Lstat(dir)
+	if err == nil && stat.IsDir() {
+		err = d.root.Remove(dir)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return true, nil
+	case errors.Is(err, fs.ErrExist), errors.Is(err, syscall.ENOTEMPTY):
+		return false, nil
+	case err == nil && !stat.IsDir():
+		return false, nil
+	default:
+		return err == nil, err
+	}
 }
 
 // Sweep implements [Store]. The time of a file that is being written is that of
 // its last write, so before should lie further back than the longest upload may
 // pause.
 func (d *Disk) Sweep(ctx context.Context, before time.Time) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("blob: sweep: %w", err)
+	}
 	f, err := d.root.Open(writingDir)
 	if err != nil {
 		return 0, diskError("sweep", err)
@@ -450,26 +483,16 @@ func (d *Disk) Check(ctx context.Context) error {
 
 // diskError wraps an error of the file system in the sentinel that fits it.
 func diskError(op string, err error) error {
-	sentinel := func() error {
-		switch {
-		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-			return ErrFull
-		case errors.Is(err, fs.ErrExist), errors.Is(err, syscall.EISDIR):
-			return ErrExists
-		case op == "open" || op == "stat":
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-				return ErrNotFound
-			}
-		}
-		var failed *fs.PathError
-		var link *os.LinkError
-		if errors.As(err, &failed) || errors.As(err, &link) {
-			return ErrUnavailable
-		}
-		return nil
-	}()
-	if sentinel == nil {
+	var onPath *fs.PathError
+	var onLink *os.LinkError
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("blob: %s: %w: %w", op, ErrFull, err)
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("blob: %s: %w: %w", op, ErrExists, err)
+	case errors.As(err, &onPath), errors.As(err, &onLink):
+		return fmt.Errorf("blob: %s: %w: %w", op, ErrUnavailable, err)
+	default:
 		return fmt.Errorf("blob: %s: %w", op, err)
 	}
-	return fmt.Errorf("blob: %s: %w: %w", op, sentinel, err)
 }

@@ -297,13 +297,19 @@ func (s *S3) List(ctx context.Context, prefix, after string) iter.Seq2[Info, err
 			yield(Info{}, fmt.Errorf("blob: list: %w", err))
 			return
 		}
-		opts := minio.ListObjectsOptions{Prefix: prefix, StartAfter: after, Recursive: true, WithVersions: true}
+		if after > prefix && !strings.HasPrefix(after, prefix) {
+			return // all that begins with prefix comes before
+		}
+		opts := minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: true}
+		if after > prefix { // MinIO refuses a marker that is not below the prefix
+			opts.StartAfter = after
+		}
 		for object := range s.core.ListObjectsIter(ctx, s.bucket, opts) {
 			if object.Err != nil {
 				yield(Info{}, s3Error("list", object.Err))
 				return
 			}
-			if !yield(infoOf(object), nil) {
+			if object.Key > after && !yield(infoOf(object), nil) {
 				return
 			}
 		}
