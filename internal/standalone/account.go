@@ -1,6 +1,7 @@
 package standalone
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,10 +53,10 @@ func findAccount() (account, error) {
 // home returns the directory at path that the cluster lives in, links resolved,
 // and makes it on the first start. Where the account cannot reach it (root's
 // home is closed to others), path becomes a link to a directory that it can.
-func (a account) home(path string) (string, error) {
+func (a account) home(ctx context.Context, path string) (string, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = a.makeHome(path)
+		err = a.makeHome(ctx, path)
 	}
 	if err != nil {
 		return "", err
@@ -64,17 +65,20 @@ func (a account) home(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the database that %s points to: %w", path, err)
 	}
-	if err := a.enter(home); err != nil {
+	if err := a.enter(ctx, home); err != nil {
 		return "", err
 	}
 	return home, nil
 }
 
-func (a account) makeHome(path string) error {
-	if err := a.mkdir(path); err != nil {
+func (a account) makeHome(ctx context.Context, path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
 	}
-	err := a.enter(path)
+	if err := os.Chown(path, a.uid, a.gid); err != nil {
+		return err
+	}
+	err := a.enter(ctx, path)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -85,24 +89,16 @@ func (a account) makeHome(path string) error {
 	if err != nil {
 		return fmt.Errorf("place the database where its user can reach it: %w", err)
 	}
-	if err := errors.Join(os.Chown(elsewhere, a.uid, a.gid), a.enter(elsewhere)); err != nil {
+	if err := errors.Join(os.Chown(elsewhere, a.uid, a.gid), a.enter(ctx, elsewhere)); err != nil {
 		return errors.Join(err, os.Remove(elsewhere))
 	}
 	return os.Symlink(elsewhere, path)
 }
 
-// mkdir makes a directory that is the account's alone.
-func (a account) mkdir(path string) error {
-	if err := os.Mkdir(path, 0o700); err != nil {
-		return err
-	}
-	return os.Chown(path, a.uid, a.gid)
-}
-
 // enter tries whether the account can reach dir, by going there: nothing short
 // of it knows about every parent's mode, its access lists and its mount.
-func (a account) enter(dir string) error {
-	cmd := exec.Command("/bin/true")
+func (a account) enter(ctx context.Context, dir string) error {
+	cmd := exec.CommandContext(ctx, "/bin/true")
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: a.drop}
 	if err := cmd.Run(); err != nil {

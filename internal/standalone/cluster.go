@@ -38,7 +38,7 @@ func (c cluster) exists() (bool, error) {
 // create runs initdb beside the place and moves the result there, so that a
 // start that was killed halfway leaves nothing that looks like a cluster.
 func (c cluster) create(ctx context.Context) error {
-	bin, err := findServer("")
+	bin, err := findServer(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -73,20 +73,20 @@ func (c cluster) confine(cmd *exec.Cmd) {
 }
 
 // binaries finds the server that can open the cluster.
-func (c cluster) binaries() (string, error) {
+func (c cluster) binaries(ctx context.Context) (string, error) {
 	version, err := os.ReadFile(filepath.Join(c.data(), "PG_VERSION"))
 	if err != nil {
 		return "", err
 	}
-	return findServer(strings.TrimSpace(string(version)))
+	return findServer(ctx, strings.TrimSpace(string(version)))
 }
 
 // findServer returns the directory of PostgreSQL's programs: of that major
 // version, or of the newest there is if major is empty.
-func findServer(major string) (string, error) {
+func findServer(ctx context.Context, major string) (string, error) {
 	found, newest := "", oldest-1
 	for _, dir := range serverDirs() {
-		version, err := serverVersion(filepath.Join(dir, "postgres"))
+		version, err := serverVersion(ctx, filepath.Join(dir, "postgres"))
 		if err != nil {
 			continue
 		}
@@ -125,8 +125,8 @@ func serverDirs() []string {
 }
 
 // serverVersion reads the major version from "postgres (PostgreSQL) 15.14 (…)".
-func serverVersion(program string) (int, error) {
-	out, err := exec.Command(program, "--version").Output()
+func serverVersion(ctx context.Context, program string) (int, error) {
+	out, err := exec.CommandContext(ctx, program, "--version").Output()
 	if err != nil {
 		return 0, err
 	}

@@ -76,7 +76,7 @@ type postgres struct {
 // start runs the server and returns when it takes connections and the service's
 // database is there. The link run leads to its sockets.
 func (c cluster) start(ctx context.Context, run string, log *slog.Logger) (*postgres, error) {
-	bin, err := c.binaries()
+	bin, err := c.binaries(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -131,17 +131,16 @@ func (c cluster) launch(program, runtimeDir string) (*postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	sockets := filepath.Join(runtimeDir, "sockets")
-	p := &postgres{sockets: sockets, done: make(chan struct{})}
+	p := &postgres{sockets: runtimeDir, done: make(chan struct{})}
 	args := []string{"-D", c.data()}
 	for _, option := range append(options[:len(options):len(options)],
-		"unix_socket_directories="+sockets,
+		"unix_socket_directories="+runtimeDir,
 		"hba_file="+filepath.Join(runtimeDir, "hba.conf"),
 		"ident_file="+filepath.Join(runtimeDir, "ident.conf"),
 	) {
 		args = append(args, "-c", option)
 	}
-	p.cmd = exec.Command(program, args...)
+	p.cmd = exec.Command(program, args...) //nolint:noctx // it outlives the start; stop ends it
 	p.cmd.Stderr = out
 	c.confine(p.cmd)
 	// Killed itself, this process takes the server along: SIGINT is its fast
@@ -281,7 +280,7 @@ func (p *postgres) stop() error {
 // makeRuntime makes a directory for the sockets and what says who may use them,
 // and the link to it. It is not below the data directory, since a socket's path
 // may have 107 bytes and a data directory's is as long as it is.
-func (c cluster) makeRuntime(link string) (_ string, err error) {
+func (c cluster) makeRuntime(link string) (string, error) {
 	if err := clearRuntime(link); err != nil {
 		return "", err
 	}
@@ -296,13 +295,15 @@ func (c cluster) makeRuntime(link string) (_ string, err error) {
 		return "", errors.Join(err, os.Remove(dir))
 	}
 	// The server knows the caller by the kernel's word, not by a password.
+	hba := "local all all peer map=earmark\n"
 	ident := fmt.Sprintf("earmark %q %s\nearmark %q %s\n", c.account.client, superuser, c.account.client, service)
-	return dir, errors.Join(
-		os.WriteFile(filepath.Join(dir, "hba.conf"), []byte("local all all peer map=earmark\n"), 0o644),
-		os.WriteFile(filepath.Join(dir, "ident.conf"), []byte(ident), 0o644),
-		c.account.mkdir(filepath.Join(dir, "sockets")),
-		os.Chmod(dir, 0o711),
-	)
+	for name, text := range map[string]string{"hba.conf": hba, "ident.conf": ident} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chown(path, c.account.uid, c.account.gid)); err != nil {
+			return "", err
+		}
+	}
+	return dir, os.Chown(dir, c.account.uid, c.account.gid)
 }
 
 const runtimePrefix = "earmark-"

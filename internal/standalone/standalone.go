@@ -187,7 +187,7 @@ func (s *Standalone) startPostgres(ctx context.Context, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	home, err := server.home(s.path("postgres"))
+	home, err := server.home(ctx, s.path("postgres"))
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func prepare(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // others may pass, not look
 		return "", err
 	}
 	// Links would make one directory look like two.

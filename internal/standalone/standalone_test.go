@@ -93,7 +93,7 @@ func spawn(t *testing.T, dir string, unprivileged bool) *child {
 		t.Fatal(err)
 	}
 	c := &child{cmd, dir}
-	t.Cleanup(func() { c.end(t, syscall.SIGKILL) })
+	t.Cleanup(func() { c.kill(t) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "up\n" {
 		t.Fatalf("the service said %q (%v) and did not start", line, err)
 	}
@@ -119,13 +119,21 @@ func copyProgram(t *testing.T, from, to string) {
 	}
 }
 
-// end sends the signal and waits; it returns how the process ended, nil for 0.
-func (c *child) end(t *testing.T, signal syscall.Signal) error {
+// kill ends what a failed test has left running.
+func (c *child) kill(t *testing.T) {
 	t.Helper()
 	if c.cmd.ProcessState != nil {
-		return nil
+		return
 	}
-	if err := c.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := c.end(t, syscall.SIGKILL); err == nil {
+		t.Error("the service ended by itself")
+	}
+}
+
+// end sends the signal and returns how the process ended, nil for exit code 0.
+func (c *child) end(t *testing.T, signal syscall.Signal) error {
+	t.Helper()
+	if err := c.cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	return c.cmd.Wait()
@@ -135,7 +143,7 @@ func (c *child) end(t *testing.T, signal syscall.Signal) error {
 // user may pass through.
 func newDir(t *testing.T) string {
 	t.Helper()
-	parent, err := os.MkdirTemp("/var/tmp", "earmark-test-")
+	parent, err := os.MkdirTemp("/var/tmp", "earmark-test-") //nolint:usetesting // t.TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -477,13 +485,18 @@ func orphan(t *testing.T, dir string) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the orphan was not shut down cleanly: %v", err)
+		}
+	}()
 	t.Cleanup(func() {
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Error(err)
 		}
-		<-done
+		<-ended
 	})
 	eventually(t, "the orphan writes its pid file", func() bool {
 		text, err := os.ReadFile(filepath.Join(home, "data", "postmaster.pid"))
