@@ -204,8 +204,8 @@ func (d Definition) questionCount() (n int) {
 func (v *formCheck) question(at string, q Question) {
 	v.id(at+".id", q.ID, v.questions)
 	v.text(at+".text", q.Text, maxText)
-	if utf8.RuneCountInString(q.Help) > maxText {
-		v.Add(at+".help", "must be at most %d characters long", maxText)
+	if q.Help != "" {
+		v.text(at+".help", q.Help, maxText)
 	}
 	v.weight(at+".weight", q.Weight)
 	if v.points && q.Weight != nil && *q.Weight != 0 && *q.Weight != 1 {
@@ -314,8 +314,8 @@ func (v *formCheck) id(at, id string, seen map[string]bool) {
 }
 
 func (v *formCheck) text(at, text string, most int) {
-	if strings.TrimSpace(text) == "" || utf8.RuneCountInString(text) > most {
-		v.Add(at, "must be 1 to %d characters long", most)
+	if strings.TrimSpace(text) == "" || utf8.RuneCountInString(text) > most || strings.ContainsRune(text, 0) {
+		v.Add(at, "must be 1 to %d characters long, without NUL", most)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"earmark/internal/access"
 	"earmark/internal/archive"
 	"earmark/internal/db"
 	"earmark/internal/invalid"
@@ -96,9 +95,4 @@ func page[T any](rows []T, limit int, id func(T) uuid.UUID) archive.Page[T] {
 		p.NextCursor = base64.RawURLEncoding.EncodeToString(last[:])
 	}
 	return p
-}
-
-// ownOnly says whether the actor sees only what they review themselves.
-func ownOnly(actor access.Actor) bool {
-	return actor.May(access.Evaluate) == nil && actor.May(access.ManageQuality) != nil
 }

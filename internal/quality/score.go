@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -105,9 +106,7 @@ func check(d Definition, answers []Answer) (map[string]Answer, error) {
 }
 
 func (q Question) check(wrong *invalid.Error, at string, a Answer) {
-	if utf8.RuneCountInString(a.Comment) > maxComment {
-		wrong.Add(at+".comment", "must be at most %d characters long", maxComment)
-	}
+	checkWords(wrong, at+".comment", a.Comment)
 	fields := map[string]bool{
 		"option": a.Option != "", "options": a.Options != nil, "number": a.Number != nil,
 		"text": a.Text != "", "date": a.Date != "",
@@ -153,13 +152,18 @@ func (q Question) checkValue(wrong *invalid.Error, at string, a Answer) {
 			wrong.Add(at+".number", "must lie between the question's min and max, with at most %d decimals", maxDecimals)
 		}
 	case Text:
-		if utf8.RuneCountInString(a.Text) > maxComment {
-			wrong.Add(at+".text", "must be at most %d characters long", maxComment)
-		}
+		checkWords(wrong, at+".text", a.Text)
 	case Date:
 		if _, err := time.Parse(time.DateOnly, a.Date); err != nil {
 			wrong.Add(at+".date", "must be a date such as 2026-01-31")
 		}
+	}
+}
+
+// checkWords refuses what is too long, or holds a NUL, which jsonb cannot keep.
+func checkWords(wrong *invalid.Error, at, words string) {
+	if utf8.RuneCountInString(words) > maxComment || strings.ContainsRune(words, 0) {
+		wrong.Add(at, "must be at most %d characters long, without NUL", maxComment)
 	}
 }
 
