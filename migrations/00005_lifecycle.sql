@@ -41,7 +41,6 @@ $$;
 -- policies: one row, begun anew by each change.
 create table retention_recomputation (
     singleton   boolean primary key default true check (singleton),
-    generation  bigint not null,
     -- The last interaction that was looked at; null: none yet.
     cursor      uuid,
     examined    bigint not null,

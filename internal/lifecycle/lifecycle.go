@@ -7,7 +7,6 @@
 package lifecycle
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/mod/sumdb/note"
 
 	"earmark/internal/archive"
 	"earmark/internal/blob"
@@ -23,6 +21,7 @@ import (
 	"earmark/internal/db"
 	"earmark/internal/fault"
 	"earmark/internal/invalid"
+	"earmark/internal/ledger"
 )
 
 // Why an operation is refused.
@@ -32,8 +31,6 @@ var (
 	// ErrGuardRail: the purge is larger or younger than is done on one word.
 	// The error is a *GuardRailError.
 	ErrGuardRail = errors.New("the guard rail refuses this purge")
-	// ErrBusy: another worker is running this purge; ask again later.
-	ErrBusy = errors.New("another worker is running this")
 	// ErrIncomplete: some objects could not be removed yet. What was done
 	// stands; the same call goes on from there.
 	ErrIncomplete = errors.New("not everything could be removed yet")
@@ -48,7 +45,7 @@ type Options struct {
 	// are copied there.
 	Blob blob.Store
 	// Signer signs the certificates, with the ledger's key.
-	Signer note.Signer
+	Signer *ledger.Signer
 	// GuardRail is DefaultGuardRail when zero.
 	GuardRail GuardRail
 	// ErasureTerm is how soon a request for erasure is to be done; 72 hours
@@ -149,9 +146,4 @@ func page[T any](items []T, limit int, place func(T) cursor) (archive.Page[T], e
 	items = items[:limit]
 	next, err := place(items[limit-1]).encode()
 	return archive.Page[T]{Items: items, NextCursor: next}, err
-}
-
-// resumeErasures goes on with the requests that waited for a hold on ids.
-func (l *Lifecycle) resumeErasures(ctx context.Context, tx *db.Tx, ids []uuid.UUID) error {
-	panic("unwritten")
 }
