@@ -47,8 +47,9 @@ var (
 	ErrFraming = errors.New("the recording is longer than announced")
 	// ErrCorrupt: what is stored is not what was sent. It is seal's.
 	ErrCorrupt = seal.ErrCorrupt
-	// ErrTooBroad: the search took too long; a bound on the time mends it.
-	ErrTooBroad = errors.New("the search takes too long: narrow it by from and to")
+	// ErrTooBroad: the search took too long; a bound on the time mends it. It
+	// is a context.DeadlineExceeded.
+	ErrTooBroad = fmt.Errorf("the search takes too long, narrow it by from and to: %w", context.DeadlineExceeded)
 )
 
 // Options are what New needs.
@@ -68,6 +69,9 @@ type Options struct {
 	// Retention tells how long an interaction is kept, and by which policy.
 	// until nil: until erasure is asked for. Nil: everything so.
 	Retention func(ctx context.Context, q db.Querier, i Interaction) (policy *uuid.UUID, until *time.Time, err error)
+	// Region is the country (ISO 3166-1 alpha-2) of telephone numbers without
+	// a country code; VN when empty. It is the same as consent's.
+	Region string
 	// Signer signs receipts; nil: none are given.
 	Signer note.Signer
 }
@@ -96,6 +100,9 @@ func New(ctx context.Context, o Options) (*Archive, error) {
 	}
 	if o.QuarantineTerm == 0 {
 		o.QuarantineTerm = defaultQuarantineTerm
+	}
+	if o.Region == "" {
+		o.Region = "VN"
 	}
 	if o.SpoolDir == "" {
 		o.SpoolDir = os.TempDir()

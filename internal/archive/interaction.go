@@ -116,8 +116,8 @@ type Message struct {
 	Text string     `json:"text"`
 }
 
-// New is an interaction as a client sends it.
-type New struct {
+// NewInteraction is an interaction as a client sends it.
+type NewInteraction struct {
 	Metadata
 	Consent    *consent.Statement `json:"consent,omitempty"`
 	Messages   []Message          `json:"messages,omitempty"`
