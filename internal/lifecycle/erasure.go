@@ -181,17 +181,19 @@ func waitForOther(request uuid.UUID, now time.Time) db.Job {
 // remainsOf locks what is left of a customer's interactions, so that a hold is
 // placed or released either before this look or after what follows from it.
 func (l *Lifecycle) remainsOf(ctx context.Context, tx *db.Tx, customer uuid.UUID) (left remains, err error) {
-	all, err := l.Archive.OfCustomer(ctx, tx, customer)
+	living, err := l.Archive.OfCustomer(ctx, tx, customer)
 	if err != nil {
 		return remains{}, err
 	}
-	all = sorted(all)
-	if _, err := idsOf(ctx, tx, `select id from interactions where id = any($1) order by id for update`, all); err != nil {
+	_, err = idsOf(ctx, tx, `select id from interactions where id = any($1) order by id for update`, living)
+	if err != nil {
 		return remains{}, err
 	}
 	rows, err := tx.Query(ctx, `
 		select id, state = 'purging', exists (select from holds where interaction_id = i.id)
-		from interactions i where id = any($1) and state <> 'erased' order by id`, all)
+		from interactions i
+		where id = any($1) and state <> 'erased' or customer_id = $2 and state = 'purging'
+		order by id`, living, customer)
 	if err != nil {
 		return remains{}, fmt.Errorf("read what is left: %w", err)
 	}
@@ -254,16 +256,15 @@ func (l *Lifecycle) endErasure(ctx context.Context, tx *db.Tx, r Erasure) error 
 }
 
 // resumeErasures has the requests go on that waited for a hold on ids. It is
-// called in the transaction that released them.
+// called in the transaction that released them, which holds their rows: a
+// request that restricts them at the same time is seen here or sees them free.
 func (l *Lifecycle) resumeErasures(ctx context.Context, tx *db.Tx, ids []uuid.UUID) error {
-	// Whoever restricts them now holds these locks until the request can be seen.
-	_, err := idsOf(ctx, tx, `select id from interactions where id = any($1) order by id for no key update`, sorted(ids))
-	if err != nil {
-		return err
-	}
 	waiting, err := idsOf(ctx, tx, `
-		select distinct r.id from erasure_requests r join interactions i on i.customer_id = r.customer_id
-		where i.id = any($1) and r.state <> 'done'`, ids)
+		select distinct r.id from interactions i join erasure_requests r on r.state <> 'done' and (
+			r.customer_id = i.customer_id or i.customer_id is null and exists (
+				select from customer_identifiers
+				where customer_id = r.customer_id and kind = 'phone' and value in (i.ani, i.dnis)))
+		where i.id = any($1)`, ids)
 	if err != nil {
 		return err
 	}

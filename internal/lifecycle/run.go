@@ -156,11 +156,11 @@ func (l *Lifecycle) destroyBatch(ctx context.Context, id uuid.UUID) (claimed int
 			o.add(d.ID, "purging", "", d)
 			purging = append(purging, d.ID)
 		}
-		for held, kind := range held {
-			o.add(held, "exempt", "held_"+kind, archive.Destroyed{})
+		for item, reason := range held {
+			o.add(item, "exempt", reason, archive.Destroyed{})
 		}
-		for _, gone := range gone {
-			o.add(gone, "exempt", "gone", archive.Destroyed{})
+		for _, item := range gone {
+			o.add(item, "exempt", "gone", archive.Destroyed{})
 		}
 		if len(o.ids) != claimed {
 			return fmt.Errorf("%d of %d interactions were accounted for", len(o.ids), claimed)
@@ -247,14 +247,7 @@ func (l *Lifecycle) scrub(ctx context.Context, id uuid.UUID, batch []uuid.UUID, 
 		if err != nil || len(mine) == 0 {
 			return err
 		}
-		var done, stuck []uuid.UUID
-		for _, item := range mine {
-			if cleared(removals[item]) {
-				done = append(done, item)
-			} else {
-				stuck = append(stuck, item)
-			}
-		}
+		done := slices.DeleteFunc(slices.Clone(mine), func(item uuid.UUID) bool { return !cleared(removals, item) })
 		if err := writeRemovals(ctx, tx, id, mine, removals); err != nil {
 			return err
 		}
@@ -267,14 +260,7 @@ func (l *Lifecycle) scrub(ctx context.Context, id uuid.UUID, batch []uuid.UUID, 
 		_, err = tx.Exec(ctx, `
 			update purge_items set state = 'gone', gone_at = $3, last_error = null
 			where purge_id = $1 and interaction_id = any($2)`, id, done, tx.Now)
-		if err != nil {
-			return err
-		}
-		for _, item := range done {
-			tx.Record(ledger.Entry{Actor: access.System("purge").String(), Action: "interaction.erased",
-				Subject: "interaction:" + item.String(), Details: map[string]any{"purge": id.String()}})
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("scrub: %w", err)
@@ -282,10 +268,11 @@ func (l *Lifecycle) scrub(ctx context.Context, id uuid.UUID, batch []uuid.UUID, 
 	return nil
 }
 
-// cleared says that nothing is left of an interaction's objects but what the
-// store's own lock keeps.
-func cleared(r archive.Removal) bool {
-	return !slices.ContainsFunc(r.Remaining, func(o archive.Remaining) bool { return o.Until == nil })
+// cleared says that by the second listing nothing is left of an interaction's
+// objects but what the store's own lock keeps.
+func cleared(removals map[uuid.UUID]archive.Removal, id uuid.UUID) bool {
+	r, looked := removals[id]
+	return looked && !slices.ContainsFunc(r.Remaining, func(o archive.Remaining) bool { return o.Reason != "locked" })
 }
 
 // writeRemovals notes down what went, what stays and what failed. The times of
@@ -296,7 +283,7 @@ func writeRemovals(ctx context.Context, tx *db.Tx, id uuid.UUID, batch []uuid.UU
 	failed := make([]bool, len(batch))
 	for i, item := range batch {
 		r := removals[item]
-		versions[i], failed[i] = r.Versions, !cleared(r)
+		versions[i], failed[i] = r.Versions, !cleared(removals, item)
 		if len(r.Remaining) == 0 {
 			continue
 		}
