@@ -2,6 +2,7 @@ package consent
 
 import (
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -27,7 +28,7 @@ func NormalisePhone(raw, region string) (e164 string, ok bool) {
 		return "", false
 	}
 	number := numberIn(plain(raw))
-	if !dialled.MatchString(number) {
+	if _, err := netip.ParseAddr(number); err == nil || !dialled.MatchString(number) {
 		return "", false
 	}
 	if strings.Contains(number, "+") {
@@ -48,8 +49,8 @@ func NormalisePhone(raw, region string) (e164 string, ok bool) {
 }
 
 var (
-	dialled   = regexp.MustCompile(`^[(\p{Zs}]*\+?[\p{Nd}\p{Zs}().\p{Pd}/]{3,40}$`)
-	subscribe = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+	dialled   = regexp.MustCompile(`^[(\p{Zs}]*\+?[\p{Nd}\p{Zs}().\p{Pd}]{3,40}$`)
+	e164Form  = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 	extension = regexp.MustCompile(`(?i)(?:\p{Zs}*(?:ext\.?|extension|x|#|,|;ext=)\p{Zs}*\p{Nd}{1,8})$`)
 	contexts  = regexp.MustCompile(`(?i);phone-context=(\+[0-9]{1,4})`)
 )
@@ -110,7 +111,13 @@ func parse(number, region string, accepts func(*phonenumbers.PhoneNumber) bool) 
 		return "", false
 	}
 	e164 = phonenumbers.Format(parsed, phonenumbers.E164)
-	return e164, subscribe.MatchString(e164)
+	// What is merely possible may be read differently the second time, and one
+	// number must not be two.
+	again, err := phonenumbers.Parse(e164, noRegion)
+	if err != nil || phonenumbers.Format(again, phonenumbers.E164) != e164 || !e164Form.MatchString(e164) {
+		return "", false
+	}
+	return e164, true
 }
 
 // normaliseEmail returns the address alone, in lower case.
