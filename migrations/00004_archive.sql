@@ -54,8 +54,12 @@ create index interactions_agent on interactions (agent_id, started_at desc, id d
 create index interactions_queue on interactions (queue, started_at desc, id desc);
 create index interactions_customer on interactions (customer_id, started_at desc, id desc);
 create index interactions_source on interactions (source, started_at desc, id desc);
-create index interactions_ani on interactions (ani, started_at desc);
-create index interactions_dnis on interactions (dnis, started_at desc);
+create index interactions_channel on interactions (channel, started_at desc, id desc);
+create index interactions_direction on interactions (direction, started_at desc, id desc);
+create index interactions_disposition on interactions (disposition, started_at desc, id desc) where disposition is not null;
+create index interactions_duration on interactions (duration_ms, started_at desc, id desc) where duration_ms is not null;
+create index interactions_ani on interactions (ani, started_at desc) where ani is not null;
+create index interactions_dnis on interactions (dnis, started_at desc) where dnis is not null;
 create index interactions_tags on interactions using gin (tags) with (fastupdate = off);
 create index interactions_state on interactions (state, started_at desc, id desc) where state <> 'active';
 create index interactions_due on interactions (retain_until, id) where retain_until is not null and state in ('active', 'quarantined', 'restricted');

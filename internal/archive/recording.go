@@ -392,7 +392,7 @@ func (a *Archive) recordRecording(ctx context.Context, actor access.Actor, inter
 	ctx, cancel := finish(ctx)
 	defer cancel()
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
-		if err := lockLiving(ctx, tx, interaction); err != nil {
+		if err := lockLiving(ctx, tx, interaction, "share"); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `
@@ -420,10 +420,11 @@ func (a *Archive) recordRecording(ctx context.Context, actor access.Actor, inter
 }
 
 // lockLiving keeps an interaction from being destroyed until the transaction
-// ends, or returns ErrErased when it is.
-func lockLiving(ctx context.Context, tx *db.Tx, interaction uuid.UUID) error {
+// ends, or returns ErrErased when it is. The lock is share or, for whoever
+// goes on to change the row, no key update.
+func lockLiving(ctx context.Context, tx *db.Tx, interaction uuid.UUID, lock string) error {
 	var state State
-	err := tx.QueryRow(ctx, `select state from interactions where id = $1 for share`, interaction).Scan(&state)
+	err := tx.QueryRow(ctx, `select state from interactions where id = $1 for `+lock, interaction).Scan(&state)
 	if err != nil {
 		return fmt.Errorf("lock interaction: %w", db.Found(err))
 	}
