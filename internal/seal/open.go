@@ -111,7 +111,7 @@ type readerAt struct {
 	p   *Plain
 }
 
-func (r readerAt) ReadAt(b []byte, off int64) (n int, err error) {
+func (r readerAt) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 || off > r.p.size {
 		return 0, fmt.Errorf("seal: %w: offset %d, size %d", ErrRange, off, r.p.size)
 	}
@@ -120,12 +120,14 @@ func (r readerAt) ReadAt(b []byte, off int64) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, body.Close()) }()
-	n, err = io.ReadFull(body, part)
-	if err == nil && len(part) < len(b) {
-		return n, io.EOF
+	n, err := io.ReadFull(body, part)
+	if failed := errors.Join(err, body.Close()); failed != nil {
+		return n, failed
 	}
-	return n, err
+	if len(part) < len(b) {
+		return n, io.EOF // itself, as io.ReaderAt's callers compare it
+	}
+	return n, nil
 }
 
 // chunkStart is where a chunk begins in the sealed object, or the object's end.
