@@ -57,7 +57,7 @@ create table legal_holds (
     -- What was asked to be held, where it was a search.
     filter               jsonb,
     -- The search has not been gone through to its end yet.
-    placing              boolean not null default false,
+    searching            boolean not null default false,
     -- What was asked to be held and was already being destroyed.
     gone                 uuid[] not null default '{}',
     placed_by            text not null,
@@ -69,7 +69,7 @@ create table legal_holds (
     check (released_by is null or released_by <> release_requested_by)
 );
 create index legal_holds_time on legal_holds (placed_at desc, id desc);
-create index legal_holds_placing on legal_holds (id) where placing;
+create index legal_holds_searching on legal_holds (id) where searching;
 
 create table erasure_requests (
     id           uuid primary key,

@@ -37,7 +37,7 @@ type Hold struct {
 	State  string         `json:"state"`
 	Filter *archive.Query `json:"filter,omitempty"`
 	// Placing says that the search has not been gone through to its end yet.
-	Placing bool `json:"placing"`
+	Placing bool `json:"placing" db:"searching"`
 	// Interactions is how many it holds now.
 	Interactions int `json:"interactions"`
 	// Gone are those that were already being destroyed when it was placed: the
@@ -135,7 +135,7 @@ func (l *Lifecycle) insertHold(ctx context.Context, actor access.Actor, n NewHol
 	err = l.DB.Write(ctx, func(tx *db.Tx) error {
 		id = tx.NewID()
 		_, err := tx.Exec(ctx, `
-			insert into legal_holds (id, matter, reason, state, filter, placing, placed_by, placed_at)
+			insert into legal_holds (id, matter, reason, state, filter, searching, placed_by, placed_at)
 			values ($1, $2, $3, 'active', $4, $5, $6, $7)`,
 			id, n.Matter, n.Reason, n.Filter, n.Filter != nil, actor.PersonString(), tx.Now)
 		if err != nil {
@@ -150,7 +150,7 @@ func (l *Lifecycle) insertHold(ctx context.Context, actor access.Actor, n NewHol
 		if err := mustExist(ctx, tx, ids); err != nil {
 			return err
 		}
-		for batch := range slices.Chunk(ids, holdBatch) {
+		for batch := range slices.Chunk(ids, l.holdBatch) {
 			if err := l.placeBatch(ctx, tx, id, batch); err != nil {
 				return err
 			}
@@ -188,7 +188,7 @@ func (l *Lifecycle) placeBatch(ctx context.Context, tx *db.Tx, id uuid.UUID, ids
 // placeRest holds what a search has found, in batches. What is held already
 // stays so.
 func (l *Lifecycle) placeRest(ctx context.Context, id uuid.UUID, ids []uuid.UUID) error {
-	for batch := range slices.Chunk(ids, holdBatch) {
+	for batch := range slices.Chunk(ids, l.holdBatch) {
 		if err := l.placeSome(ctx, id, batch); err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func (l *Lifecycle) placeRest(ctx context.Context, id uuid.UUID, ids []uuid.UUID
 		}
 	}
 	return l.DB.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `update legal_holds set placing = false where id = $1`, id)
+		_, err := tx.Exec(ctx, `update legal_holds set searching = false where id = $1`, id)
 		return err
 	})
 }
@@ -263,7 +263,7 @@ func (l *Lifecycle) ApproveRelease(ctx context.Context, actor access.Actor, id u
 		tx.Enqueue(sweepLater(tx, "hold:"+id.String()+":release"))
 		tx.Record(ledger.Entry{Actor: actor.String(), Action: "hold.released", Subject: "hold:" + id.String()})
 		_, err = tx.Exec(ctx, `
-			update legal_holds set state = 'released', placing = false, released_by = $2, released_at = $3
+			update legal_holds set state = 'released', searching = false, released_by = $2, released_at = $3
 			where id = $1`, id, actor.PersonString(), tx.Now)
 		return err
 	})
@@ -283,7 +283,7 @@ func (l *Lifecycle) releaseRest(ctx context.Context, id uuid.UUID) error {
 		err := l.DB.Write(ctx, func(tx *db.Tx) (err error) {
 			ids, err = idsOf(ctx, tx, `
 				select interaction_id from holds where kind = 'legal' and ref = $1
-				order by interaction_id limit $2`, id, holdBatch)
+				order by interaction_id limit $2`, id, l.holdBatch)
 			if err != nil || len(ids) == 0 {
 				return err
 			}
@@ -302,7 +302,7 @@ func (l *Lifecycle) releaseRest(ctx context.Context, id uuid.UUID) error {
 // settleHolds goes on with what callers have left behind: searches not gone
 // through to their end, and released holds that still hold something.
 func (l *Lifecycle) settleHolds(ctx context.Context) error {
-	placing, err := holds(ctx, l.DB, `where placing order by id`)
+	placing, err := holds(ctx, l.DB, `where searching order by id`)
 	if err != nil {
 		return err
 	}
@@ -368,7 +368,7 @@ func lockHold(ctx context.Context, tx *db.Tx, id uuid.UUID) (Hold, error) {
 
 func holds(ctx context.Context, q db.Querier, where string, args ...any) ([]Hold, error) {
 	rows, err := q.Query(ctx, `
-		select id, matter, reason, state, filter, placing, gone, placed_by, placed_at,
+		select id, matter, reason, state, filter, searching, gone, placed_by, placed_at,
 			release_requested_by, release_requested_at, released_by, released_at,
 			(select count(*) from holds where kind = 'legal' and ref = legal_holds.id) as interactions
 		from legal_holds `+where, args...)

@@ -58,6 +58,8 @@ const defaultErasureTerm = 72 * time.Hour
 // Lifecycle is safe for concurrent use.
 type Lifecycle struct {
 	Options
+	// How much one transaction does.
+	runBatch, holdBatch, sweepBatch, recomputeBatch int
 	// crash, in tests, ends an operation at a moment as a death would.
 	crash func(moment string) error
 }
@@ -72,7 +74,10 @@ func New(o Options) *Lifecycle {
 	if o.ErasureTerm == 0 {
 		o.ErasureTerm = defaultErasureTerm
 	}
-	l := &Lifecycle{Options: o}
+	l := &Lifecycle{
+		Options:  o,
+		runBatch: runBatch, holdBatch: holdBatch, sweepBatch: sweepBatch, recomputeBatch: recomputeBatch,
+	}
 	o.Archive.OnRelease(l.resumeErasures)
 	return l
 }

@@ -90,7 +90,7 @@ func (l *Lifecycle) recomputeSome(ctx context.Context) (more bool, err error) {
 		}
 		batch, err := kept(ctx, tx, `
 			where id > $1 and state in ('active', 'restricted')
-			order by id limit $2 for no key update`, after, recomputeBatch)
+			order by id limit $2 for no key update`, after, l.recomputeBatch)
 		if err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (l *Lifecycle) recomputeSome(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			return err
 		}
-		more = len(batch) == recomputeBatch
+		more = len(batch) == l.recomputeBatch
 		if len(batch) > 0 {
 			after = batch[len(batch)-1].ID
 		}

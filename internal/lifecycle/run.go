@@ -23,7 +23,9 @@ import (
 )
 
 const (
-	// runBatch is how many interactions are destroyed in one transaction.
+	// runBatch is how many interactions are destroyed in one transaction: what
+	// one request to the object store can delete, and no more than a hold that
+	// waits for the transaction's locks should wait for.
 	runBatch = 250
 	// runStreams is how many batches are under way at once.
 	runStreams = 4
@@ -91,7 +93,7 @@ func (l *Lifecycle) destroyAll(ctx context.Context, id uuid.UUID) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runStreams)
-	for batch := range slices.Chunk(left, runBatch) {
+	for batch := range slices.Chunk(left, l.runBatch) {
 		group.Go(func() error { return l.bury(ctx, id, batch) })
 	}
 	for range runStreams {
@@ -142,7 +144,7 @@ func (l *Lifecycle) destroyBatch(ctx context.Context, id uuid.UUID) (claimed int
 	err = l.DB.Write(ctx, func(tx *db.Tx) error {
 		batch, err := idsOf(ctx, tx, `
 			select interaction_id from purge_items where purge_id = $1 and state = 'pending'
-			order by interaction_id limit $2 for update skip locked`, id, runBatch)
+			order by interaction_id limit $2 for update skip locked`, id, l.runBatch)
 		claimed, purging = len(batch), nil
 		if err != nil || claimed == 0 {
 			return err
@@ -440,7 +442,7 @@ func (l *Lifecycle) removeUnlocked(ctx context.Context, id uuid.UUID) error {
 		}
 		due = append(due, item.InteractionID)
 	}
-	for batch := range slices.Chunk(due, runBatch) {
+	for batch := range slices.Chunk(due, l.runBatch) {
 		removals, err := l.Archive.RemoveObjects(ctx, batch)
 		if err != nil {
 			return err

@@ -49,11 +49,11 @@ func (l *Lifecycle) sweepSome(ctx context.Context) (more bool, err error) {
 				and not exists (select from holds where interaction_id = i.id)
 				and not exists (select from purge_items p join purges u on u.id = p.purge_id
 					where p.interaction_id = i.id and p.state = 'pending' and u.state in ('approved', 'running'))
-			order by i.retain_until, i.id limit $2 for no key update of i skip locked`, tx.Now, sweepBatch)
+			order by i.retain_until, i.id limit $2 for no key update of i skip locked`, tx.Now, l.sweepBatch)
 		if err != nil {
 			return err
 		}
-		more = len(due) == sweepBatch
+		more = len(due) == l.sweepBatch
 		groups, err := sortDue(ctx, tx, inForce, due)
 		if err != nil {
 			return err
