@@ -27,7 +27,7 @@ create table outbox (
     last_error text,
     created_at timestamptz not null
 );
-create index outbox_due on outbox (due_at);
+create index outbox_due on outbox (kind, due_at);
 
 -- Periodic duties. Whoever advances next_at puts the duty into the outbox.
 create table schedules (

@@ -162,3 +162,14 @@ func (r Role) Purposes() []Purpose { return slices.Clone(roles[r].purposes) }
 
 // Valid says whether p is one of Purposes.
 func (p Purpose) Valid() bool { return slices.Contains(Purposes, p) }
+
+// RolesFor are the roles that may listen and read for p, in the order of Roles.
+func RolesFor(p Purpose) []Role {
+	var able []Role
+	for _, r := range Roles {
+		if slices.Contains(roles[r].purposes, p) {
+			able = append(able, r)
+		}
+	}
+	return able
+}

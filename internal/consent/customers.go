@@ -183,18 +183,10 @@ const (
 // number or phone ends with them, at most the 1,000 newest.
 func (c *Consent) Find(ctx context.Context, q db.Querier, text string) ([]uuid.UUID, error) {
 	text = strings.TrimSpace(text)
-	if text == "" || strings.ContainsRune(text, 0) || len(text) > maxLine*2 {
+	if !findable(text) {
 		return nil, nil
 	}
-	if id, err := uuid.Parse(text); err == nil {
-		return ids(ctx, q, `
-			select id from customers where id = $1
-			union select customer_id from customer_identifiers where kind = 'number' and value = $2`, id, id.String())
-	}
-	kinds, values := columns(c.identifiers(Person{Number: text, Email: text, Phone: text}))
-	found, err := ids(ctx, q, `
-		select distinct customer_id from customer_identifiers
-		join unnest($1::text[], $2::text[]) as given (kind, value) using (kind, value)`, kinds, values)
+	found, err := c.exactly(ctx, q, text)
 	if err != nil || len(found) > 0 {
 		return found, err
 	}
@@ -206,6 +198,47 @@ func (c *Consent) Find(ctx context.Context, q db.Querier, text string) ([]uuid.U
 		select distinct customer_id from customer_identifiers
 		where kind in ('phone', 'number') and reverse(value) like reverse($1) || '%'
 		order by customer_id desc limit $2`, digits, maxFound)
+}
+
+func findable(text string) bool {
+	return text != "" && !strings.ContainsRune(text, 0) && len(text) <= maxLine*2
+}
+
+// exactly finds those whom text names in full.
+func (c *Consent) exactly(ctx context.Context, q db.Querier, text string) ([]uuid.UUID, error) {
+	if id, err := uuid.Parse(text); err == nil {
+		return ids(ctx, q, `
+			select id from customers where id = $1
+			union select customer_id from customer_identifiers where kind = 'number' and value = $2`, id, id.String())
+	}
+	kinds, values := columns(c.identifiers(Person{Number: text, Email: text, Phone: text}))
+	return ids(ctx, q, `
+		select distinct customer_id from customer_identifiers
+		join unnest($1::text[], $2::text[]) as given (kind, value) using (kind, value)`, kinds, values)
+}
+
+// Named returns the one customer whom text names in full, as Find understands
+// it: for what must not fall on the wrong person. It needs
+// access.ReadCustomers. Errors: db.ErrNotFound, *invalid.Error at location
+// when several customers are known by it.
+func (c *Consent) Named(ctx context.Context, actor access.Actor, text, location string) (uuid.UUID, error) {
+	if err := actor.May(access.ReadCustomers); err != nil {
+		return uuid.Nil, err
+	}
+	text = strings.TrimSpace(text)
+	if !findable(text) {
+		return uuid.Nil, db.ErrNotFound
+	}
+	found, err := c.exactly(ctx, c.db, text)
+	switch {
+	case err != nil:
+		return uuid.Nil, err
+	case len(found) == 0:
+		return uuid.Nil, db.ErrNotFound
+	case len(found) > 1:
+		return uuid.Nil, invalid.New(location, "this names %d customers: give the id of the one", len(found))
+	}
+	return found[0], nil
 }
 
 // digitsOf are the digits of a text that holds nothing else but punctuation.

@@ -1,0 +1,248 @@
+// Package api is the service's HTTP face for machines: /v1, its OpenAPI
+// document, problem documents, health and metrics. A route binds what was
+// sent, calls one operation and renders what came of it; who may do what is
+// decided inside the operation.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"earmark/internal/access"
+	"earmark/internal/archive"
+	"earmark/internal/audit"
+	"earmark/internal/consent"
+	"earmark/internal/lifecycle"
+	"earmark/internal/quality"
+)
+
+// Version is the program's; the build sets it.
+var Version = "0.1.0"
+
+// Options are the operations behind the routes.
+type Options struct {
+	Access    *access.Access
+	Consent   *consent.Consent
+	Archive   *archive.Archive
+	Lifecycle *lifecycle.Lifecycle
+	Quality   *quality.Quality
+	Audit     *audit.Audit
+	// Ready says why the service cannot work now, nil when it can.
+	Ready func(context.Context) error
+	Log   *slog.Logger
+	// Pages mounts the pages for people on the same engine; nil: none.
+	Pages func(*gin.Engine)
+}
+
+// API is the handler together with what its tests look at.
+type API struct {
+	Options
+	engine *gin.Engine
+	huma   huma.API
+	// actions are, by "METHOD /path", what a route needs its caller to be
+	// allowed; an empty action is open to everybody who is known.
+	actions map[string]access.Action
+	// open are the routes that need nobody known.
+	open map[string]bool
+}
+
+var errPanic = errors.New("panic")
+
+// New mounts all routes. The handler it returns is safe for concurrent use.
+func New(o Options) *API {
+	gin.SetMode(gin.ReleaseMode)
+	huma.NewError = statusProblem
+	a := &API{Options: o, engine: gin.New(), actions: map[string]access.Action{}, open: map[string]bool{}}
+	a.engine.HandleMethodNotAllowed = true
+	a.engine.ContextWithFallback = true
+	a.engine.UseRawPath = true
+	a.engine.Use(identify, observe(o.Log), survive(o.Log), harden, crossOrigin(), authenticate(o.Access))
+	a.engine.NoRoute(func(c *gin.Context) { refuse(c, statusProblem(http.StatusNotFound, "")) })
+	a.engine.NoMethod(func(c *gin.Context) { refuse(c, statusProblem(http.StatusMethodNotAllowed, "")) })
+	a.huma = humagin.New(a.engine, document())
+	a.operations()
+	a.interactions()
+	a.recordings()
+	a.customers()
+	a.lifecycle()
+	a.quality()
+	a.ledger()
+	a.access()
+	if o.Pages != nil {
+		o.Pages(a.engine)
+	}
+	return a
+}
+
+// ServeHTTP answers a request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.engine.ServeHTTP(w, r) }
+
+// Times that a connection may take. A body has no bound of its own here: a
+// recording may come slowly, and its handler watches its progress.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	headerBytes   = 64 << 10
+)
+
+// Server is an HTTP server for h with limits that protect it from slow and
+// oversized requests.
+func Server(addr string, h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Addr:              addr,
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// document is the OpenAPI document before the routes are added.
+func document() huma.Config {
+	c := huma.DefaultConfig("Earmark", Version)
+	c.Info.Description = "Call recordings and interactions, each ear-marked with why it may be heard and when it must go."
+	c.CreateHooks = nil
+	c.DocsPath = ""
+	c.SchemasPath = ""
+	c.RejectUnknownQueryParameters = true
+	// What is required is the operations' own to say, in their words.
+	c.FieldsOptionalByDefault = true
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"key":     {Type: "http", Scheme: "bearer", Description: "An API key: `earmark key create --role ROLE --name NAME`."},
+		"session": {Type: "apiKey", In: "cookie", Name: SessionCookie, Description: "The session of a signed-in person."},
+	}
+	c.Security = []map[string][]string{{"key": {}}, {"session": {}}}
+	return c
+}
+
+// route mounts an operation that takes and gives JSON. do gets who asks;
+// strangers are refused before.
+func route[I, O any](a *API, action access.Action, op huma.Operation, do func(context.Context, access.Actor, *I) (*O, error)) {
+	a.declare(&op, action)
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		actor, err := actorOf(ctx)
+		if err != nil {
+			return nil, a.problem(ctx, err)
+		}
+		out, err := do(ctx, actor, in)
+		if err != nil {
+			return nil, a.problem(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// stream mounts a handler on gin itself, for bodies that are not JSON, and
+// adds it to the OpenAPI document.
+func (a *API) stream(action access.Action, op huma.Operation, handle func(*gin.Context, access.Actor) error) {
+	a.declare(&op, action)
+	a.huma.OpenAPI().AddOperation(&op)
+	a.engine.Handle(op.Method, ginPath(op.Path), func(c *gin.Context) {
+		actor, err := actorOf(c.Request.Context())
+		if err == nil {
+			err = handle(c, actor)
+		}
+		switch {
+		case err == nil:
+		case c.Writer.Written():
+			// The status is out: all that is left is to make the client see
+			// that the body is not whole.
+			a.Log.Warn("response broken off", "request", requestID(c.Request.Context()), "route", c.FullPath(), "error", err)
+			panic(http.ErrAbortHandler)
+		default:
+			refuse(c, err)
+		}
+	})
+}
+
+func (a *API) declare(op *huma.Operation, action access.Action) {
+	a.actions[op.Method+" "+op.Path] = action
+	if action != "" {
+		op.Extensions = map[string]any{"x-earmark-action": action}
+	}
+}
+
+func (a *API) problem(ctx context.Context, err error) error {
+	p := *problemOf(ctx, err)
+	p.Instance = requestID(ctx)
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage {
+		return huma.ErrorWithHeaders(&p, http.Header{"Retry-After": {retryAfterSeconds}})
+	}
+	return &p
+}
+
+// ginPath turns OpenAPI's {name} into gin's :name.
+func ginPath(path string) string {
+	out := make([]byte, 0, len(path))
+	for i := range len(path) {
+		switch path[i] {
+		case '{':
+			out = append(out, ':')
+		case '}':
+		default:
+			out = append(out, path[i])
+		}
+	}
+	return string(out)
+}
+
+// harden sets the headers that every answer has.
+func harden(c *gin.Context) {
+	h := c.Writer.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Cache-Control", "no-store")
+	c.Next()
+}
+
+// crossOrigin refuses what another site makes a signed-in browser send.
+func crossOrigin() gin.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	return func(c *gin.Context) {
+		if err := protection.Check(c.Request); err != nil {
+			refuse(c, access.ErrForbidden)
+			return
+		}
+		c.Next()
+	}
+}
+
+// operations are the routes for those who run the service.
+func (a *API) operations() {
+	a.public(http.MethodGet, "/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	a.public(http.MethodGet, "/readyz", func(c *gin.Context) {
+		ctx, cancel := context.WithTimeout(c.Request.Context(), 3*time.Second)
+		defer cancel()
+		if err := a.Ready(ctx); err != nil {
+			a.Log.Warn("not ready", "error", err)
+			c.String(http.StatusServiceUnavailable, "not ready\n")
+			return
+		}
+		c.String(http.StatusOK, "ready\n")
+	})
+	a.public(http.MethodGet, "/metrics", gin.WrapH(promhttp.Handler()))
+	a.public(http.MethodGet, "/docs", a.docs)
+	a.public(http.MethodGet, "/docs.css", func(c *gin.Context) { c.Data(http.StatusOK, "text/css; charset=utf-8", docsCSS) })
+	// huma mounts the OpenAPI documents.
+	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml"} {
+		a.open[http.MethodGet+" "+path] = true
+	}
+}
+
+func (a *API) public(method, path string, handle gin.HandlerFunc) {
+	a.open[method+" "+path] = true
+	a.engine.Handle(method, ginPath(path), handle)
+}

@@ -1,0 +1,137 @@
+package api
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strings"
+
+	"earmark/internal/archive"
+	"earmark/internal/invalid"
+)
+
+// maxMetadata bounds the JSON that describes an interaction.
+const maxMetadata = 1 << 20
+
+// upload is a multipart/form-data body: the part `metadata`, then the part
+// `audio`. The audio is not read yet.
+type upload struct {
+	metadata []byte
+	audio    archive.Audio
+}
+
+// readUpload reads up to the audio. Where the body's length is announced, so
+// is the audio's, by the framing that is left: the object store wants to know
+// it before the first byte.
+func readUpload(r *http.Request) (*upload, error) {
+	_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	boundary := params["boundary"]
+	if err != nil || boundary == "" {
+		return nil, invalid.New("header.Content-Type", "expected multipart/form-data with a boundary")
+	}
+	body := &lines{r: bufio.NewReaderSize(r.Body, 64<<10), whole: true}
+	parts := multipart.NewReader(body, boundary)
+	u := &upload{}
+	part, err := nextPart(parts, "metadata")
+	if err != nil {
+		return nil, err
+	}
+	u.metadata, err = io.ReadAll(io.LimitReader(part, maxMetadata+1))
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w: %w", archive.ErrTruncated, err)
+	}
+	if len(u.metadata) > maxMetadata {
+		return nil, statusProblem(http.StatusRequestEntityTooLarge, "the metadata are over 1 MiB")
+	}
+	part, err = nextPart(parts, "audio")
+	if err != nil {
+		return nil, err
+	}
+	body.whole = false
+	u.audio = archive.Audio{
+		FileName:  part.FileName(),
+		MediaType: part.Header.Get("Content-Type"),
+		Body:      &audioPart{Part: part, parts: parts},
+		Bytes:     audioBytes(r.ContentLength, body.read, boundary),
+	}
+	u.audio.Digests, err = contentDigests(http.Header(part.Header))
+	return u, err
+}
+
+func nextPart(parts *multipart.Reader, name string) (*multipart.Part, error) {
+	part, err := parts.NextRawPart()
+	if err == io.EOF {
+		return nil, invalid.New("body."+name, "the part is missing: send `metadata` (JSON), then `audio` (the file)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", archive.ErrFraming, err)
+	}
+	if part.FormName() != name {
+		return nil, invalid.New("body."+name, "expected this part here: send `metadata` (JSON) first, then `audio` (the file)")
+	}
+	return part, nil
+}
+
+// audioBytes is how long the audio is when it is the last part and the body
+// ends as multipart bodies do; -1 when that cannot be known.
+func audioBytes(contentLength, read int64, boundary string) int64 {
+	// Some releases of this client's library end the body without the last
+	// line break, others with it: only the audio's end tells.
+	const undecided = "----formdata-undici-"
+	if contentLength < 0 || strings.HasPrefix(boundary, undecided) {
+		return -1
+	}
+	return max(-1, contentLength-read-int64(len("\r\n--"+boundary+"--\r\n")))
+}
+
+// audioPart is the audio; its end is an error when something follows it.
+type audioPart struct {
+	*multipart.Part
+	parts *multipart.Reader
+	ended bool
+}
+
+func (p *audioPart) Read(buf []byte) (int, error) {
+	n, err := p.Part.Read(buf)
+	if err != io.EOF || p.ended {
+		return n, err
+	}
+	p.ended = true
+	if _, next := p.parts.NextRawPart(); next != io.EOF {
+		return n, fmt.Errorf("%w: the audio is not followed by the end of the body", archive.ErrFraming)
+	}
+	return n, io.EOF
+}
+
+// lines gives multipart's reader no more than a line at a time while whole is
+// set, so that it cannot read ahead and the count of what it took is exact.
+type lines struct {
+	r     *bufio.Reader
+	whole bool
+	read  int64
+}
+
+func (l *lines) Read(buf []byte) (n int, err error) {
+	if !l.whole {
+		n, err = l.r.Read(buf)
+		l.read += int64(n)
+		return n, err
+	}
+	for n < len(buf) {
+		b, err := l.r.ReadByte()
+		if err != nil {
+			l.read += int64(n)
+			return n, err
+		}
+		buf[n] = b
+		n++
+		if b == '\n' {
+			break
+		}
+	}
+	l.read += int64(n)
+	return n, nil
+}
