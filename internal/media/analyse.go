@@ -113,7 +113,8 @@ func (l limits) measure(ctx context.Context, input *loopback, header probe, info
 	switch {
 	case out.spent || m.samples >= int64(l.audio/time.Second)*peaksRate:
 		info.flag(FlagTooLong)
-	case m.samples == 0 && out.ok:
+	case m.samples == 0 && out.ok && input.source.Size <= HeadSize:
+		// Headers and nothing more. In a larger file, something was not understood.
 		info.flag(FlagEmpty)
 	case m.samples == 0:
 		info.flag(FlagUndecodable)

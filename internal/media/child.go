@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // limits bound what one recording may cost.
@@ -40,7 +39,11 @@ func (l limits) run(ctx context.Context, tool string, env, args []string, consum
 		return outcome{}, fmt.Errorf("%w: %w: install ffmpeg", ErrTool, err)
 	}
 	var stderr beginning
-	cmd := exec.CommandContext(ctx, path, args...)
+	prlimit, err := exec.LookPath("prlimit")
+	if err != nil {
+		return outcome{}, fmt.Errorf("%w: %w: install util-linux", ErrTool, err)
+	}
+	cmd := exec.CommandContext(ctx, prlimit, slices.Concat(l.flags(), []string{"--", path}, args)...)
 	cmd.Env = env
 	cmd.Stderr = &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -53,11 +56,7 @@ func (l limits) run(ctx context.Context, tool string, env, args []string, consum
 	if err := cmd.Start(); err != nil {
 		return outcome{}, fmt.Errorf("%w: %w", ErrTool, err)
 	}
-	err = l.restrict(cmd.Process.Pid)
-	if err == nil {
-		err = consume(stdout)
-	}
-	if err != nil {
+	if err = consume(stdout); err != nil {
 		err = errors.Join(err, ignore(cmd.Cancel(), syscall.ESRCH))
 	}
 	waited := cmd.Wait()
@@ -85,22 +84,14 @@ func interrupted(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// restrict bounds a child that has just started. It may write no file at all,
-// not even a core dump, since what it holds is somebody's voice.
-func (l limits) restrict(pid int) error {
-	for resource, limit := range map[int]uint64{
-		unix.RLIMIT_CPU:    uint64(l.cpu / time.Second),
-		unix.RLIMIT_AS:     l.memory,
-		unix.RLIMIT_FSIZE:  0,
-		unix.RLIMIT_CORE:   0,
-		unix.RLIMIT_NOFILE: 64,
-	} {
-		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: limit, Max: limit}, nil)
-		if ignore(err, syscall.ESRCH) != nil {
-			return fmt.Errorf("%w: limit its resources: %w", ErrTool, err)
-		}
+// flags are prlimit's. It sets the limits before it becomes the tool; set on a
+// running child, they would come too late for what it does first. The child may
+// write no file at all, not even a core dump, since what it holds is somebody's voice.
+func (l limits) flags() []string {
+	return []string{
+		fmt.Sprintf("--cpu=%d", l.cpu/time.Second), fmt.Sprintf("--as=%d", l.memory),
+		"--fsize=0", "--core=0", "--nofile=64",
 	}
-	return nil
 }
 
 // judge tells what the recording did to the tool, which is no error, from what
@@ -114,12 +105,14 @@ func (l limits) judge(cmd *exec.Cmd, waited error, stderr string) (outcome, erro
 	if state == nil {
 		return outcome{}, fmt.Errorf("%w: %w", ErrTool, waited)
 	}
-	// The kernel counts in ticks, so a child ends a moment before or after.
-	out.spent = state.UserTime()+state.SystemTime() >= l.cpu-100*time.Millisecond
+	// The kernel ends a child by a count of ticks, which is rougher than what it
+	// reports afterwards.
+	out.spent = state.UserTime()+state.SystemTime() >= l.cpu*3/4
 	status, isUnix := state.Sys().(syscall.WaitStatus)
 	killed := isUnix && status.Signaled() && status.Signal() == syscall.SIGKILL
-	const cannotLoad = 127
-	if killed && !out.spent || state.ExitCode() == cannotLoad {
+	// Statuses by which prlimit and the dynamic linker say that no tool ran.
+	const cannotRun, cannotLoad = 126, 127
+	if killed && !out.spent || state.ExitCode() == cannotRun || state.ExitCode() == cannotLoad {
 		return outcome{}, fmt.Errorf("%w: %w", ErrTool, waited)
 	}
 	return out, nil

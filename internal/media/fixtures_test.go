@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // workshop holds the speech that fixtures are made from.
@@ -21,11 +23,12 @@ func TestMain(m *testing.M) {
 	if workshop, err = os.MkdirTemp("", "media"); err != nil {
 		panic(err)
 	}
-	code := m.Run()
-	if err := os.RemoveAll(workshop); err != nil {
-		panic(err)
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(workshop); err != nil {
+			panic(err)
+		}
+		os.Exit(code)
+	}))
 }
 
 // command runs a tool that the machine must have.

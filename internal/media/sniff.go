@@ -21,7 +21,7 @@ type Type struct {
 	Container string     // "wav", "mp3", "ogg", "flac", "mp4", "aac", "amr", "matroska", "webm", "aiff", "au", or the raw format
 	Codec     string     // ffmpeg's name, "" where the head does not tell
 	Raw       *RawFormat // set for headerless audio, known by its name alone
-	Flags     []string   // FlagEmpty or FlagUnclosed
+	Flags     []string   // FlagEmpty, FlagUnclosed or FlagLyingHeader
 }
 
 // RawFormat is what a headerless file cannot say of itself.

@@ -44,6 +44,7 @@ func sniffWAV(head []byte, size int64) (Type, bool) {
 
 type wavHeader struct {
 	codec     string
+	byteRate  uint64 // bytes a second, as stated
 	riffSize  uint64
 	dataStart int64 // 0: the data chunk lies beyond the head
 	dataSize  uint64
@@ -58,6 +59,9 @@ func readWAV(head []byte) wavHeader {
 		switch id {
 		case "fmt ":
 			h.codec = wavCodec(body)
+			if len(body) >= 12 {
+				h.byteRate = uint64(binary.LittleEndian.Uint32(body[8:]))
+			}
 		case "ds64":
 			ds64 = body
 		case "data":
@@ -84,8 +88,16 @@ func (h wavHeader) flags(size int64) []string {
 		return []string{FlagEmpty}
 	case isPlaceholder(h.dataSize, size), h.riffSize == 0, h.riffSize == unknownSize:
 		return []string{FlagUnclosed}
+	case h.lies(uint64(size - h.dataStart)):
+		return []string{FlagLyingHeader}
 	}
 	return nil
+}
+
+// lies reports whether more audio is stated than follows; a second, or one part
+// in fifty, is no lie. It has to be seen here, because ffprobe silently corrects it.
+func (h wavHeader) lies(present uint64) bool {
+	return h.dataSize > present && h.dataSize-present > max(h.byteRate, present/50)
 }
 
 func isPlaceholder(stated uint64, size int64) bool {
