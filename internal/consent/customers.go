@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -201,7 +202,7 @@ func (c *Consent) Find(ctx context.Context, q db.Querier, text string) ([]uuid.U
 }
 
 func findable(text string) bool {
-	return text != "" && !strings.ContainsRune(text, 0) && len(text) <= maxLine*2
+	return text != "" && utf8.ValidString(text) && !strings.ContainsRune(text, 0) && len(text) <= maxLine*2
 }
 
 // exactly finds those whom text names in full.

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -54,13 +52,14 @@ type Statement struct {
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 }
 
-// Bounds of a statement, in bytes, and of the clocks it was taken with, as in
-// draft-howe-vcon-lawful-basis.
+// Bounds of a statement, in bytes and in levels of JSON, and of the clocks it
+// was taken with, as in draft-howe-vcon-lawful-basis.
 const (
 	maxLine    = 200
 	maxReason  = 2000
 	maxWording = 20_000
 	maxProof   = 64 << 10
+	maxDepth   = 32
 	clockSkew  = 5 * time.Minute
 )
 
@@ -125,8 +124,6 @@ func kept(t *time.Time) *time.Time {
 
 func (s Statement) checkBasis(e *invalid.Error, prefix string) {
 	switch {
-	case s.Basis == "":
-		e.Add(prefix+".basis", "one of %s", strings.Join(access.Bases, ", "))
 	case !slices.Contains(access.Bases, s.Basis):
 		e.Add(prefix+".basis", "one of %s", strings.Join(access.Bases, ", "))
 	case !slices.Contains(statuses, s.Status):
@@ -191,7 +188,7 @@ func checkText(e *invalid.Error, location, text string, limit int) {
 
 var (
 	errProofSize = errors.New("at most 64 KiB")
-	errProofForm = errors.New("one JSON value, without NUL characters and numbers beyond double precision")
+	errProofForm = errors.New("one JSON value, without NUL characters and numbers beyond double precision, nested at most 32 deep")
 )
 
 // cleanProof returns proof as JSON that PostgreSQL takes as well: encoding/json
@@ -212,7 +209,7 @@ func cleanProof(proof json.RawMessage) (json.RawMessage, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errProofForm
 	}
-	if !storable(value) {
+	if !storable(value, 0) {
 		return nil, errProofForm
 	}
 	clean, err := json.Marshal(value)
@@ -222,18 +219,21 @@ func cleanProof(proof json.RawMessage) (json.RawMessage, error) {
 	return clean, nil
 }
 
-func storable(value any) bool {
+func storable(value any, depth int) bool {
+	if depth > maxDepth {
+		return false
+	}
 	switch v := value.(type) {
 	case string:
 		return !strings.ContainsRune(v, 0)
 	case json.Number:
-		f, err := strconv.ParseFloat(v.String(), 64)
-		return err == nil && !math.IsInf(f, 0)
+		_, err := v.Float64()
+		return err == nil
 	case []any:
-		return !slices.ContainsFunc(v, func(one any) bool { return !storable(one) })
+		return !slices.ContainsFunc(v, func(one any) bool { return !storable(one, depth+1) })
 	case map[string]any:
 		for key, one := range v {
-			if !storable(key) || !storable(one) {
+			if !storable(key, depth) || !storable(one, depth+1) {
 				return false
 			}
 		}
