@@ -219,7 +219,7 @@ func (w *analysis) record(ctx context.Context, info media.Info) error {
 }
 
 func union(a, b []string) []string {
-	all := slices.Concat([]string{}, a, b)
+	all := append(append([]string{}, a...), b...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }

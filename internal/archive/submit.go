@@ -566,7 +566,7 @@ func (s *submission) interaction() Interaction {
 		PolicyID: s.policy, RetainUntil: s.until, ReceivedAt: s.received,
 		HasText: len(s.Messages) > 0 || s.Transcript != "",
 	}
-	i.Customer = nil
+	i.Tags, i.Customer = flagsOf(i.Tags), nil
 	if s.customer != nil {
 		i.Customer = &Customer{ID: s.customer.String()}
 	}
