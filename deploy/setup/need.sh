@@ -79,16 +79,11 @@ group() {
 	esac
 }
 
-# as_root COMMAND...: runs it as root, or says how to.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
-	elif has sudo >/dev/null; then
-		sudo "$@"
 	else
-		printf 'Not root, and there is no sudo. As root, run:\n  apt-get update && apt-get install --no-install-recommends %s\n' \
-			"${missing[*]}" >&2
-		exit 1
+		sudo "$@"
 	fi
 }
 
@@ -125,6 +120,12 @@ if ! has apt-get >/dev/null; then
 fi
 
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+if [ "$(id -u)" -ne 0 ] && ! has sudo >/dev/null; then
+	echo 'Not root, and there is no sudo. As root, run:' >&2
+	echo "  apt-get update && apt-get install --no-install-recommends ${missing[*]}" >&2
+	exit 1
+fi
+
 started=$SECONDS
 log=$(mktemp)
 echo "==> Installing from Debian, 1 to 3 minutes: ${missing[*]}"
