@@ -23,7 +23,7 @@ var floors = [][]string{
 	{"internal/consent"},
 	{"internal/archive"},
 	{"internal/lifecycle", "internal/quality", "internal/disclosure"},
-	{"internal/api", "internal/console", "workers", "internal/standalone", "internal/bench"},
+	{"internal/api", "internal/console", "workers", "internal/standalone", "internal/bench", "internal/demo"},
 	{"cmd"},
 }
 
