@@ -368,10 +368,10 @@ func (d Definition) normalised() Definition {
 func (q Question) normalised() Question {
 	q.Text, q.Help = norm.NFC.String(q.Text), norm.NFC.String(q.Help)
 	q.Weight = filled(q.Weight, q.weight())
-	options := make([]Option, len(q.Options))
-	for i, o := range q.Options {
+	var options []Option
+	for _, o := range q.Options {
 		o.Text = norm.NFC.String(o.Text)
-		options[i] = o
+		options = append(options, o)
 	}
 	q.Options = options
 	return q

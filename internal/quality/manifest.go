@@ -174,6 +174,9 @@ func (m manifest) verify() error {
 	if m.Method != drawMethod {
 		return fmt.Errorf("%w: it states another method of drawing", ErrManifest)
 	}
+	if m.PerAgent < 1 || !m.To.After(m.From) {
+		return fmt.Errorf("%w: it states no quota or no window", ErrManifest)
+	}
 	seed, err := hex.DecodeString(m.Seed)
 	if err != nil || len(seed) != seedSize {
 		return fmt.Errorf("%w: the seed is not %d bytes in hex", ErrManifest, seedSize)
