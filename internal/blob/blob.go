@@ -151,33 +151,58 @@ const (
 )
 
 // CheckKey returns [ErrKey] unless key is of the form that every store takes
-// alike: segments of letters, digits, '-', '_' and '.' joined by '/', none
-// empty or beginning with a '.', at most 200 bytes each and 512 together.
+// alike: segments of letters, digits, '-', '_' and '.' joined by '/', none empty
+// or beginning with a '.', at most 200 bytes each and 512 together. Only the last
+// segment may hold a '.'.
+//
+// So a name with an extension ("2026/01/31/call/audio.age") never stands in the
+// way of another key. Below a name without one nothing else may be put: Disk has
+// no room for it, and MinIO keeps it but leaves it out of every listing.
 func CheckKey(key string) error {
-	if len(key) == 0 || len(key) > maxKey {
-		return fmt.Errorf("%w: length %d", ErrKey, len(key))
+	if len(key) > maxKey {
+		return fmt.Errorf("%w: %d bytes", ErrKey, len(key))
 	}
-	for segment := range strings.SplitSeq(key, "/") {
-		if segment == "" {
-			return fmt.Errorf("%w: empty segment", ErrKey)
+	name := key
+	if i := strings.LastIndexByte(key, '/'); i >= 0 {
+		name = key[i+1:]
+		if err := checkDir(key[:i]); err != nil {
+			return err
 		}
+	}
+	return checkSegment(name)
+}
+
+// checkPrefix takes what may begin a key, the empty string included.
+func checkPrefix(prefix string) error {
+	if len(prefix) > maxKey {
+		return fmt.Errorf("%w: %d bytes", ErrKey, len(prefix))
+	}
+	i := strings.LastIndexByte(prefix, '/')
+	if i >= 0 {
+		if err := checkDir(prefix[:i]); err != nil {
+			return err
+		}
+	}
+	if name := prefix[i+1:]; name != "" {
+		return checkSegment(name)
+	}
+	return nil
+}
+
+func checkDir(dir string) error {
+	for segment := range strings.SplitSeq(dir, "/") {
 		if err := checkSegment(segment); err != nil {
 			return err
+		}
+		if strings.Contains(segment, ".") {
+			return fmt.Errorf("%w: a dot before the last segment", ErrKey)
 		}
 	}
 	return nil
 }
 
-// checkPrefix takes what may begin a key, the empty string included.
-func checkPrefix(prefix string) error {
-	if prefix == "" {
-		return nil
-	}
-	return CheckKey(strings.TrimSuffix(prefix, "/"))
-}
-
 func checkSegment(segment string) error {
-	if len(segment) > maxSegment {
+	if segment == "" || len(segment) > maxSegment {
 		return fmt.Errorf("%w: segment of %d bytes", ErrKey, len(segment))
 	}
 	if segment[0] == '.' {

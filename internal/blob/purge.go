@@ -82,37 +82,123 @@ func account(found, left []Info, refused []Kept) Purged {
 	return done
 }
 
-// listAll lists below each prefix, sorted by key, each version once even where
-// prefixes overlap.
+// listAll lists below the prefixes, sorted by key and version.
 func listAll(ctx context.Context, s Store, prefixes []string) ([]Info, error) {
-	var (
-		mu    sync.Mutex
-		found []Info
-	)
+	l := lister{s: s}
+	rest, err := l.walkAll(ctx, disjoint(prefixes))
+	if err != nil {
+		return nil, err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(listStreams)
-	for _, prefix := range prefixes {
+	for _, prefix := range rest {
 		group.Go(func() error {
-			var below []Info
-			for info, err := range s.List(ctx, prefix, "") {
-				if err != nil {
-					return err
-				}
-				below = append(below, info)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			found = append(found, below...)
-			return nil
+			_, err := l.walk(ctx, prefix, []string{prefix})
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(found, func(a, b Info) int {
+	slices.SortFunc(l.found, func(a, b Info) int {
 		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Version, b.Version))
 	})
-	return slices.CompactFunc(found, func(a, b Info) bool { return a.Ref == b.Ref }), nil
+	return l.found, nil
+}
+
+// disjoint sorts prefixes and drops those that another one covers.
+func disjoint(prefixes []string) []string {
+	var apart []string
+	for _, prefix := range slices.Sorted(slices.Values(prefixes)) {
+		if len(apart) == 0 || !strings.HasPrefix(prefix, apart[len(apart)-1]) {
+			apart = append(apart, prefix)
+		}
+	}
+	return apart
+}
+
+// lister gathers what lies below prefixes. A request for each of them costs more
+// than deleting what it finds, so where many share a parent (the calls of a day)
+// the parent is listed instead, unless it turns out to hold mostly other things.
+type lister struct {
+	s     Store
+	mu    sync.Mutex
+	found []Info
+}
+
+const (
+	walkFrom = 16 // so many prefixes make their parent worth a walk
+	// A page of a thousand versions costs about as much as fifteen requests.
+	foreignPerPrefix = 60
+)
+
+// walkAll walks the parents of many prefixes and returns the prefixes that are
+// left to be listed one by one.
+func (l *lister) walkAll(ctx context.Context, prefixes []string) ([]string, error) {
+	var (
+		mu   sync.Mutex
+		rest []string
+	)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(listStreams)
+	for parent, below := range byParent(prefixes) {
+		if len(below) < walkFrom {
+			mu.Lock()
+			rest = append(rest, below...)
+			mu.Unlock()
+			continue
+		}
+		group.Go(func() error {
+			left, err := l.walk(ctx, parent, below)
+			mu.Lock()
+			defer mu.Unlock()
+			rest = append(rest, left...)
+			return err
+		})
+	}
+	return rest, group.Wait()
+}
+
+// byParent groups sorted prefixes.
+func byParent(prefixes []string) map[string][]string {
+	groups := make(map[string][]string)
+	for _, prefix := range prefixes {
+		parent := prefix[:strings.LastIndexByte(strings.TrimSuffix(prefix, "/"), '/')+1]
+		groups[parent] = append(groups[parent], prefix)
+	}
+	return groups
+}
+
+// walk gathers what lies below sorted, disjoint prefixes from one listing of
+// their parent. It gives up when too much else is in the way, and returns the
+// prefixes that it had not come to.
+func (l *lister) walk(ctx context.Context, parent string, prefixes []string) ([]string, error) {
+	var found []Info
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.found = append(l.found, found...)
+	}()
+	foreign, patience := 0, foreignPerPrefix*walkFrom
+	for info, err := range l.s.List(ctx, parent, prefixes[0]) {
+		if err != nil {
+			return nil, err
+		}
+		for info.Key > prefixes[0] && !strings.HasPrefix(info.Key, prefixes[0]) {
+			prefixes, patience = prefixes[1:], patience+foreignPerPrefix
+			if len(prefixes) == 0 {
+				return nil, nil
+			}
+		}
+		if strings.HasPrefix(info.Key, prefixes[0]) {
+			found = append(found, info)
+			continue
+		}
+		if foreign++; foreign > patience {
+			return prefixes, nil
+		}
+	}
+	return nil, nil
 }
 
 func deleteAll(ctx context.Context, s Store, found []Info) ([]Kept, error) {
