@@ -88,7 +88,7 @@ func (a *Archive) amend(ctx context.Context, tx *db.Tx, actor access.Actor, id u
 	if err := a.settle(ctx, tx, &i); err != nil {
 		return Interaction{}, err
 	}
-	if err := update(ctx, tx, i); err != nil {
+	if err := update(ctx, tx, i, p.Consent != nil); err != nil {
 		return Interaction{}, err
 	}
 	tx.Record(ledger.Entry{Actor: actor.String(), Action: "interaction.amended", Subject: "interaction:" + id.String(),
@@ -151,15 +151,17 @@ func recordRelease(tx *db.Tx, actor access.Actor, i Interaction) {
 		Details: map[string]any{"basis": i.Consent.Basis}})
 }
 
-// update writes what can change of an interaction, and the words it is found by.
-func update(ctx context.Context, tx *db.Tx, i Interaction) error {
+// update writes what can change of an interaction, and the words it is found
+// by; its consent only where that did change, for a view may not show all of it.
+func update(ctx context.Context, tx *db.Tx, i Interaction, consentChanged bool) error {
 	var text Text
 	err := tx.QueryRow(ctx, `
 		update interactions set state = $2, tags = $3, disposition = nullif($4, ''), wrap_up_code = nullif($5, ''),
-			disconnect_reason = nullif($6, ''), attributes = $7, consent = $8, purposes = $9, policy_id = $10, retain_until = $11
+			disconnect_reason = nullif($6, ''), attributes = $7,
+			consent = case when $12 then $8 else consent end, purposes = $9, policy_id = $10, retain_until = $11
 		where id = $1 returning coalesce(messages, '[]'), coalesce(transcript, '')`,
 		i.ID, i.State, flagsOf(i.Tags), i.Disposition, i.WrapUpCode,
-		i.DisconnectReason, i.Attributes, i.Consent, purposesOf(i.Purposes), i.PolicyID, i.RetainUntil).
+		i.DisconnectReason, i.Attributes, i.Consent, purposesOf(i.Purposes), i.PolicyID, i.RetainUntil, consentChanged).
 		Scan(&text.Messages, &text.Transcript)
 	if err != nil {
 		return fmt.Errorf("update interaction: %w", err)
@@ -218,7 +220,7 @@ func (a *Archive) reconsider(ctx context.Context, tx *db.Tx, id uuid.UUID, sourc
 	if err := a.settle(ctx, tx, &i); err != nil {
 		return err
 	}
-	if err := update(ctx, tx, i); err != nil {
+	if err := update(ctx, tx, i, true); err != nil {
 		return err
 	}
 	recordRelease(tx, system, i)

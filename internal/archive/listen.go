@@ -41,9 +41,6 @@ type Listening struct {
 // ends in ErrCorrupt when they do not hash to SHA256. The caller closes it.
 func (l *Listening) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	body, err := l.plain.Range(ctx, off, n)
-	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("%w: its object is missing", ErrCorrupt)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -182,9 +179,14 @@ func (a *Archive) plain(o openedObject) (*seal.Plain, error) {
 	return plain, nil
 }
 
+// fetch reads an object that has a record: one that is not there, or not as
+// long, is damaged.
 func (a *Archive) fetch(key string) seal.Fetch {
 	return func(ctx context.Context, offset, length int64) (io.ReadCloser, int64, error) {
 		body, info, err := a.Blob.Open(ctx, key, offset, length)
+		if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrRange) {
+			return nil, 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
 		return body, info.Size, err
 	}
 }

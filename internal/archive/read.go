@@ -86,21 +86,22 @@ func (args *arguments) add(value any) string {
 	return fmt.Sprintf("$%d", len(*args))
 }
 
-// viewColumns are what scanView reads. Who the customer is, is for those alone
-// who may see customers.
+// viewColumns are what scanView reads. Who the customer is and how they agreed
+// is for those alone who may see customers.
 func viewColumns(actor access.Actor) string {
-	who := `jsonb_build_object('id', i.customer_id)`
+	who, basis := `jsonb_build_object('id', i.customer_id)`, `i.consent - 'proof' - 'wording'`
 	if actor.May(access.ReadCustomers) == nil {
 		who = `(select jsonb_build_object('id', c.id, 'name', coalesce(c.name, ''),
 			'phone', coalesce((select value from customer_identifiers where customer_id = c.id and kind = 'phone' order by value limit 1), ''),
 			'email', coalesce((select value from customer_identifiers where customer_id = c.id and kind = 'email' order by value limit 1), ''))
 			from customers c where c.id = i.customer_id)`
+		basis = `i.consent`
 	}
 	return `i.id, i.state, i.source, coalesce(i.source_id, ''), i.channel, coalesce(i.direction, ''), i.started_at, i.ended_at, i.duration_ms,
 		coalesce(i.agent_id, ''), coalesce(i.agent_name, ''), coalesce(i.queue, ''), coalesce(i.skill, ''), coalesce(i.campaign, ''),
 		case when i.customer_id is not null then ` + who + ` end, coalesce(i.ani, ''), coalesce(i.dnis, ''), i.participants,
 		coalesce(i.disposition, ''), coalesce(i.wrap_up_code, ''), i.hold_count, i.hold_seconds, i.after_contact_work_seconds,
-		coalesce(i.disconnect_reason, ''), i.tags, i.attributes, i.consent, i.purposes, i.policy_id, i.retain_until, i.received_at,
+		coalesce(i.disconnect_reason, ''), i.tags, i.attributes, ` + basis + `, i.purposes, i.policy_id, i.retain_until, i.received_at,
 		i.messages is not null or i.transcript is not null,
 		coalesce((select jsonb_agg(jsonb_build_object('id', r.id, 'interaction_id', r.interaction_id, 'name', r.name,
 				'file_name', coalesce(r.file_name, ''), 'media_type', r.media_type, 'bytes', r.bytes, 'sha256', coalesce(encode(r.sha256, 'hex'), ''),
@@ -143,7 +144,16 @@ func (i *Interaction) inUTC() {
 // outside the actor's scope.
 func (a *Archive) load(ctx context.Context, q db.Querier, actor access.Actor, id uuid.UUID) (Interaction, error) {
 	var args arguments
-	rows, err := q.Query(ctx, `select `+viewColumns(actor)+` from interactions i where i.id = `+args.add(id)+` and `+scope(actor, &args), args...)
+	return a.viewWhere(ctx, q, actor, `i.id = `+args.add(id)+` and `+scope(actor, &args), args)
+}
+
+// view reads an interaction for an actor who was found to have to do with it.
+func (a *Archive) view(ctx context.Context, q db.Querier, actor access.Actor, id uuid.UUID) (Interaction, error) {
+	return a.viewWhere(ctx, q, actor, `i.id = $1`, arguments{id})
+}
+
+func (a *Archive) viewWhere(ctx context.Context, q db.Querier, actor access.Actor, where string, args arguments) (Interaction, error) {
+	rows, err := q.Query(ctx, `select `+viewColumns(actor)+` from interactions i where `+where, args...)
 	if err != nil {
 		return Interaction{}, fmt.Errorf("read interaction: %w", err)
 	}
@@ -164,17 +174,17 @@ func (a *Archive) Read(ctx context.Context, actor access.Actor, id uuid.UUID, pu
 	}
 	var text Text
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
+		err := tx.QueryRow(ctx, `select coalesce(messages, '[]'), coalesce(transcript, '') from interactions where id = $1 for share`, id).
+			Scan(&text.Messages, &text.Transcript)
+		if err != nil {
+			return fmt.Errorf("read text: %w", db.Found(err))
+		}
 		i, err := a.load(ctx, tx, actor, id)
 		if err != nil {
 			return err
 		}
 		if err := a.opens(ctx, tx, opening{i.State, customerOf(i), i.Purposes, i.Consent}, purpose); err != nil {
 			return err
-		}
-		err = tx.QueryRow(ctx, `select coalesce(messages, '[]'), coalesce(transcript, '') from interactions where id = $1 for share`, id).
-			Scan(&text.Messages, &text.Transcript)
-		if err != nil {
-			return fmt.Errorf("read text: %w", db.Found(err))
 		}
 		tx.Record(ledger.Entry{Actor: actor.String(), Action: "interaction.read", Subject: "interaction:" + id.String(),
 			Details: map[string]any{"purpose": string(purpose)}})

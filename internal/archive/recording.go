@@ -324,7 +324,7 @@ func (a *Archive) putRecording(ctx context.Context, actor access.Actor, i Intera
 		return Recording{}, false, err
 	}
 	fault.Point("archive.committed")
-	if i, err = a.load(ctx, a.DB, actor, i.ID); err != nil {
+	if i, err = a.view(ctx, a.DB, actor, i.ID); err != nil {
 		return Recording{}, false, err
 	}
 	r, ok := i.recording(audio.Name)
@@ -364,7 +364,7 @@ func (a *Archive) ifSame(i Interaction, kept Recording, sum []byte) (Recording, 
 
 // takenRecording answers whoever lost a race for a name.
 func (a *Archive) takenRecording(ctx context.Context, actor access.Actor, id uuid.UUID, s *stored) (Recording, bool, error) {
-	i, err := a.load(ctx, a.DB, actor, id)
+	i, err := a.view(ctx, a.DB, actor, id)
 	if err != nil {
 		return Recording{}, false, err
 	}

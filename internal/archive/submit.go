@@ -165,11 +165,11 @@ func (a *Archive) known(ctx context.Context, s *submission) (kept *keptIdentity,
 	err = a.DB.QueryRow(ctx, `
 		select i.id, coalesce(i.state, ''), i.fingerprint, exists (
 			select from customer_identifiers known join consents c using (customer_id)
-			where known.value = any($2) and c.status <> 'granted'
+			where (known.kind, known.value) in (('phone', $2), ('email', $3), ('number', $4)) and c.status <> 'granted'
 			union all
-			select from consents c where c.customer_id = $3 and c.status <> 'granted')
+			select from consents c where c.customer_id = $5 and c.status <> 'granted')
 		from (select) as one left join interactions i on i.identity = $1`,
-		s.identity, []string{phone, strings.ToLower(person.Email), person.Number}, person.ID).
+		s.identity, phone, strings.ToLower(person.Email), person.Number, person.ID).
 		Scan(&id, &k.state, &k.fingerprint, &objected)
 	if err != nil {
 		return nil, false, fmt.Errorf("look up identity: %w", err)
@@ -202,7 +202,7 @@ func (a *Archive) same(ctx context.Context, s *submission, k keptIdentity) (Inte
 	if err := k.matches(s); err != nil {
 		return Interaction{}, false, err
 	}
-	i, err := a.load(ctx, a.DB, s.actor, k.id)
+	i, err := a.view(ctx, a.DB, s.actor, k.id)
 	if err != nil {
 		return Interaction{}, false, err
 	}
@@ -219,7 +219,7 @@ func (a *Archive) sameWithAudio(ctx context.Context, s *submission, k keptIdenti
 		}
 		return Interaction{}, false, refused
 	}
-	i, err := a.load(ctx, a.DB, s.actor, k.id)
+	i, err := a.view(ctx, a.DB, s.actor, k.id)
 	if err != nil {
 		return Interaction{}, false, err
 	}
@@ -582,6 +582,11 @@ func (s *submission) interaction() Interaction {
 
 func (a *Archive) answer(s *submission) (Interaction, bool, error) {
 	i := s.interaction()
+	if i.Consent != nil && s.actor.May(access.ReadCustomers) != nil {
+		shown := *i.Consent
+		shown.Proof, shown.Wording = nil, ""
+		i.Consent = &shown
+	}
 	var err error
 	i.Receipt, err = a.receipt(i, i.Recordings...)
 	return i, true, err

@@ -50,7 +50,11 @@ func TestNothingIsStoredInTheClear(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { t.Log(disk.Close()) }()
+	t.Cleanup(func() {
+		if err := disk.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	h := open(t, setting{options: func(o *archive.Options) { o.Blob = disk }})
 	content := wav(200_000)
 	h.submit(pbx(), content)
@@ -86,6 +90,9 @@ func TestTheSameAgainIsTheSame(t *testing.T) { // invariant 3
 	first.Receipt, again.Receipt = nil, nil
 	if diff := cmp.Diff(first, again); diff != "" {
 		t.Errorf("answers differ (-first +again):\n%s", diff)
+	}
+	if another, created, err := h.SubmitWithAudio(t.Context(), pbx(), n, audio(content)); err != nil || created || another.ID != first.ID {
+		t.Errorf("the same by another key of the source: created %v, %v", created, err)
 	}
 	other := n
 	other.Queue = "sales"
