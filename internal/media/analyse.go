@@ -95,6 +95,10 @@ func (i *Info) describe(header probe) bool {
 	return audio && i.Channels > 0
 }
 
+// maxHeaders is the most, in bytes, that a file without a sample is made of: a
+// FLAC header is padded to 8 KiB.
+const maxHeaders = 16 << 10
+
 // measure decodes the audio. It returns no waveform if there is no sample.
 func (l limits) measure(ctx context.Context, input *loopback, header probe, info *Info) (*Peaks, error) {
 	channels := min(info.Channels, maxChannels)
@@ -113,7 +117,7 @@ func (l limits) measure(ctx context.Context, input *loopback, header probe, info
 	switch {
 	case out.spent || m.samples >= int64(l.audio/time.Second)*peaksRate:
 		info.flag(FlagTooLong)
-	case m.samples == 0 && out.ok && input.source.Size <= HeadSize:
+	case m.samples == 0 && out.ok && input.source.Size <= maxHeaders:
 		// Headers and nothing more. In a larger file, something was not understood.
 		info.flag(FlagEmpty)
 	case m.samples == 0:

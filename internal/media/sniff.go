@@ -49,7 +49,7 @@ func sniff(head []byte, size int64, raw *rawKind, hints ...string) (Type, error)
 	if size < 0 && len(head) < HeadSize {
 		size = int64(len(head))
 	}
-	if size == 0 {
+	if size == 0 || len(head) == 0 {
 		return sniffNothing(raw, hints)
 	}
 	for _, look := range containers {
