@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,15 +58,11 @@ func (w *Workers) relay(ctx context.Context, q queue) error {
 }
 
 func (w *Workers) relayOnce(ctx context.Context, q queue, client *asynq.Client, inspector *asynq.Inspector) error {
-	free := waiting
-	info, err := inspector.GetQueueInfo(q.name)
-	switch {
-	case errors.Is(err, asynq.ErrQueueNotFound):
-	case err != nil:
+	pending, err := pendingIn(inspector, q.name)
+	if err != nil {
 		return fmt.Errorf("look at the queue: %w", err)
-	default:
-		free -= info.Pending
 	}
+	free := waiting - pending
 	if free <= 0 {
 		return nil
 	}
@@ -86,6 +83,20 @@ func (w *Workers) relayOnce(ctx context.Context, q queue, client *asynq.Client, 
 		}
 	}
 	return nil
+}
+
+// pendingIn counts what waits in a queue; asynq knows none that never held a
+// task.
+func pendingIn(inspector *asynq.Inspector, name string) (int, error) {
+	known, err := inspector.Queues()
+	if err != nil || !slices.Contains(known, name) {
+		return 0, err
+	}
+	info, err := inspector.GetQueueInfo(name)
+	if err != nil {
+		return 0, err
+	}
+	return info.Pending, nil
 }
 
 // lease takes due jobs and makes them due again when the lease ends.

@@ -68,7 +68,7 @@ func (a *API) users(tags []string) {
 	route(a, access.ManageAccess, huma.Operation{
 		OperationID: "disable-user", Method: http.MethodPost, Path: "/v1/users/{id}/disable", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Summary: "Shut a user out: their sessions and keys end at once",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*struct{}, error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*struct{}, error) {
 		return &struct{}{}, a.Access.DisableUser(ctx, actor, in.ID)
 	})
 }
@@ -96,7 +96,7 @@ func (a *API) keys(tags []string) {
 	route(a, access.ManageAccess, huma.Operation{
 		OperationID: "revoke-key", Method: http.MethodDelete, Path: "/v1/api-keys/{id}", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Summary: "Revoke an API key, at once",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*struct{}, error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*struct{}, error) {
 		return &struct{}{}, a.Access.RevokeKey(ctx, actor, in.ID)
 	})
 }

@@ -9,6 +9,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"path"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -113,6 +116,7 @@ func document() huma.Config {
 	c.CreateHooks = nil
 	c.DocsPath = ""
 	c.SchemasPath = ""
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.RejectUnknownQueryParameters = true
 	// What is required is the operations' own to say, in their words.
 	c.FieldsOptionalByDefault = true
@@ -122,6 +126,19 @@ func document() huma.Config {
 	}
 	c.Security = []map[string][]string{{"key": {}}, {"session": {}}}
 	return c
+}
+
+// schemaName tells types of one name in several packages apart.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	from := path.Base(t.PkgPath())
+	if t.Name() == "" || from == "api" || !strings.HasPrefix(t.PkgPath(), "earmark/") {
+		return name
+	}
+	return strings.ToUpper(from[:1]) + from[1:] + name
 }
 
 // route mounts an operation that takes and gives JSON. do gets who asks;

@@ -21,7 +21,7 @@ type list[T any] struct {
 func (a *API) customers() {
 	tags := []string{"customers"}
 	type findInput struct {
-		listInput
+		ListInput
 		Text string `query:"q" maxLength:"255" doc:"A number in any form or its last digits, an e-mail address, an id, or words of a name"`
 	}
 	route(a, access.ReadCustomers, huma.Operation{
@@ -34,19 +34,19 @@ func (a *API) customers() {
 	route(a, access.ReadCustomers, huma.Operation{
 		OperationID: "get-customer", Method: http.MethodGet, Path: "/v1/customers/{id}", Tags: tags,
 		Summary: "Read a customer",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[consent.Customer], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[consent.Customer], error) {
 		customer, err := a.Consent.Customer(ctx, actor, in.ID)
 		return &body[consent.Customer]{customer}, err
 	})
 	route(a, access.ReadCustomers, huma.Operation{
 		OperationID: "list-consents", Method: http.MethodGet, Path: "/v1/customers/{id}/consents", Tags: tags,
 		Summary: "What a customer agreed to, refused and withdrew, newest first",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[list[consent.Recorded]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[list[consent.Recorded]], error) {
 		recorded, err := a.Consent.Consents(ctx, actor, in.ID)
 		return &body[list[consent.Recorded]]{list[consent.Recorded]{recorded}}, err
 	})
 	type recordInput struct {
-		byID
+		ByID
 		Body consent.Statement
 	}
 	route(a, access.RecordConsent, huma.Operation{
@@ -104,14 +104,14 @@ func (a *API) erasures(tags []string) {
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "list-erasure-requests", Method: http.MethodGet, Path: "/v1/erasure-requests", Tags: tags,
 		Summary: "Requests for erasure, newest first",
-	}, func(ctx context.Context, actor access.Actor, in *stateListInput) (*body[archive.Page[lifecycle.Erasure]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *StateListInput) (*body[archive.Page[lifecycle.Erasure]], error) {
 		page, err := a.Lifecycle.Erasures(ctx, actor, in.list())
 		return &body[archive.Page[lifecycle.Erasure]]{page}, err
 	})
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "get-erasure-request", Method: http.MethodGet, Path: "/v1/erasure-requests/{id}", Tags: tags,
 		Summary: "Read a request for erasure",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Erasure], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Erasure], error) {
 		erasure, err := a.Lifecycle.Erasure(ctx, actor, in.ID)
 		return &body[lifecycle.Erasure]{erasure}, err
 	})

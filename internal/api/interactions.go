@@ -34,17 +34,21 @@ func statusOf(isNew bool) int {
 	return http.StatusOK
 }
 
-type byID struct {
+// ByID names one thing. Like all inputs that others embed it is exported, since
+// huma binds no field of an embedded type that is not.
+type ByID struct {
 	ID uuid.UUID `path:"id" doc:"Its id"`
 }
 
-type listInput struct {
+// ListInput asks for a part of a list.
+type ListInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"How many at most"`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"next_cursor of the page before"`
 }
 
-type searchInput struct {
-	listInput
+// SearchInput is a search for interactions.
+type SearchInput struct {
+	ListInput
 	Text        string    `query:"q" maxLength:"500" doc:"Words, with or without Vietnamese marks"`
 	From        time.Time `query:"from" doc:"Started at this time or later"`
 	To          time.Time `query:"to" doc:"Started before this time"`
@@ -61,7 +65,7 @@ type searchInput struct {
 	MaxDuration float64   `query:"max_duration" minimum:"0" doc:"Seconds"`
 }
 
-func (in *searchInput) query() archive.Query {
+func (in *SearchInput) query() archive.Query {
 	q := archive.Query{
 		Text: in.Text, Agent: in.Agent, Queue: in.Queue, Channel: in.Channel, Direction: in.Direction,
 		Customer: in.Customer, Disposition: in.Disposition, Tag: in.Tag, State: archive.State(in.State),
@@ -96,13 +100,13 @@ func (a *API) interactions() {
 		OperationID: "search-interactions", Method: http.MethodGet, Path: "/v1/interactions", Tags: []string{"interactions"},
 		Summary:     "Find interactions, newest first",
 		Description: "Uploaders find their own source's, agents their own. What was said is not shown here.",
-	}, func(ctx context.Context, actor access.Actor, in *searchInput) (*body[archive.Page[archive.Interaction]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *SearchInput) (*body[archive.Page[archive.Interaction]], error) {
 		page, err := a.Archive.Search(ctx, actor, in.query())
 		return &body[archive.Page[archive.Interaction]]{page}, err
 	})
 
 	type readInput struct {
-		byID
+		ByID
 		Purpose access.Purpose `query:"purpose" doc:"Why messages and transcript are read; without it they are left out"`
 	}
 	route(a, access.ReadInteractions, huma.Operation{
@@ -120,7 +124,7 @@ func (a *API) interactions() {
 	})
 
 	type amendInput struct {
-		byID
+		ByID
 		RawBody []byte `contentType:"application/json"`
 	}
 	route(a, access.AmendInteractions, huma.Operation{
@@ -242,7 +246,7 @@ func (p *patient) Read(buf []byte) (int, error) {
 // schema is the JSON schema of v's type, kept among the document's components.
 func (a *API) schema(v any) *huma.Schema {
 	t := reflect.TypeOf(v)
-	return a.huma.OpenAPI().Components.Schemas.Schema(t, true, t.Name())
+	return a.huma.OpenAPI().Components.Schemas.Schema(t, true, "")
 }
 
 func (a *API) jsonBody(v any) *huma.RequestBody {

@@ -16,7 +16,7 @@ import (
 func (a *API) ledger() {
 	tags := []string{"ledger"}
 	type entriesInput struct {
-		listInput
+		ListInput
 		From    int64  `query:"from" minimum:"0" doc:"From this leaf on"`
 		Subject string `query:"subject" maxLength:"255" doc:"Such as interaction:<id>"`
 		Action  string `query:"action" maxLength:"255" doc:"Such as recording.heard"`

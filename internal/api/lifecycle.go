@@ -12,12 +12,13 @@ import (
 	"earmark/internal/lifecycle"
 )
 
-type stateListInput struct {
-	listInput
+// StateListInput asks for a part of a list, of those in one state.
+type StateListInput struct {
+	ListInput
 	State string `query:"state" maxLength:"32" doc:"Only those in this state"`
 }
 
-func (in *stateListInput) list() lifecycle.List {
+func (in *StateListInput) list() lifecycle.List {
 	return lifecycle.List{State: in.State, Limit: in.Limit, Cursor: in.Cursor}
 }
 
@@ -48,7 +49,7 @@ func (a *API) policies() {
 	route(a, access.ApprovePolicies, huma.Operation{
 		OperationID: "approve-policy", Method: http.MethodPost, Path: "/v1/retention-policies/{id}/approve", Tags: tags,
 		Summary: "Put a policy in force that another person proposed",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Policy], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Policy], error) {
 		policy, err := a.Lifecycle.ApprovePolicy(ctx, actor, in.ID)
 		return &body[lifecycle.Policy]{policy}, err
 	})
@@ -56,7 +57,7 @@ func (a *API) policies() {
 		OperationID: "retire-policy", Method: http.MethodPost, Path: "/v1/retention-policies/{id}/retire", Tags: tags,
 		Summary:     "Take a policy out of force",
 		Description: "Where that could shorten retention, the first call asks for it and another person's call does it.",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Policy], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Policy], error) {
 		policy, err := a.Lifecycle.RetirePolicy(ctx, actor, in.ID)
 		return &body[lifecycle.Policy]{policy}, err
 	})
@@ -67,7 +68,7 @@ func (a *API) holds() {
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "list-holds", Method: http.MethodGet, Path: "/v1/legal-holds", Tags: tags,
 		Summary: "Legal holds, newest first",
-	}, func(ctx context.Context, actor access.Actor, in *stateListInput) (*body[archive.Page[lifecycle.Hold]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *StateListInput) (*body[archive.Page[lifecycle.Hold]], error) {
 		page, err := a.Lifecycle.Holds(ctx, actor, in.list())
 		return &body[archive.Page[lifecycle.Hold]]{page}, err
 	})
@@ -83,21 +84,21 @@ func (a *API) holds() {
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "get-hold", Method: http.MethodGet, Path: "/v1/legal-holds/{id}", Tags: tags,
 		Summary: "Read a legal hold",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Hold], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Hold], error) {
 		hold, err := a.Lifecycle.Hold(ctx, actor, in.ID)
 		return &body[lifecycle.Hold]{hold}, err
 	})
 	route(a, access.PlaceHolds, huma.Operation{
 		OperationID: "request-release", Method: http.MethodPost, Path: "/v1/legal-holds/{id}/request-release", Tags: tags,
 		Summary: "Ask for the release of a hold; it goes on holding",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Hold], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Hold], error) {
 		hold, err := a.Lifecycle.RequestRelease(ctx, actor, in.ID)
 		return &body[lifecycle.Hold]{hold}, err
 	})
 	route(a, access.ReleaseHolds, huma.Operation{
 		OperationID: "release-hold", Method: http.MethodPost, Path: "/v1/legal-holds/{id}/release", Tags: tags,
 		Summary: "Release a hold whose release another person asked for",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Hold], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Hold], error) {
 		hold, err := a.Lifecycle.ApproveRelease(ctx, actor, in.ID)
 		return &body[lifecycle.Hold]{hold}, err
 	})
@@ -108,7 +109,7 @@ func (a *API) purges() {
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "list-purges", Method: http.MethodGet, Path: "/v1/purges", Tags: tags,
 		Summary: "Purges, newest first",
-	}, func(ctx context.Context, actor access.Actor, in *stateListInput) (*body[archive.Page[lifecycle.Purge]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *StateListInput) (*body[archive.Page[lifecycle.Purge]], error) {
 		page, err := a.Lifecycle.Purges(ctx, actor, in.list())
 		return &body[archive.Page[lifecycle.Purge]]{page}, err
 	})
@@ -124,13 +125,13 @@ func (a *API) purges() {
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "get-purge", Method: http.MethodGet, Path: "/v1/purges/{id}", Tags: tags,
 		Summary: "Read a purge and how far it is",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Purge], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Purge], error) {
 		purge, err := a.Lifecycle.Purge(ctx, actor, in.ID)
 		return &body[lifecycle.Purge]{purge}, err
 	})
 	type itemsInput struct {
-		byID
-		stateListInput
+		ByID
+		StateListInput
 	}
 	route(a, access.ReadLifecycle, huma.Operation{
 		OperationID: "list-purge-items", Method: http.MethodGet, Path: "/v1/purges/{id}/items", Tags: tags,
@@ -140,7 +141,7 @@ func (a *API) purges() {
 		return &body[archive.Page[lifecycle.Item]]{page}, err
 	})
 	type approveInput struct {
-		byID
+		ByID
 		Body *struct {
 			Override bool `json:"override,omitempty" doc:"Say it again where the guard rail was overridden"`
 		} `required:"false"`
@@ -156,7 +157,7 @@ func (a *API) purges() {
 	route(a, access.RequestPurges, huma.Operation{
 		OperationID: "cancel-purge", Method: http.MethodPost, Path: "/v1/purges/{id}/cancel", Tags: tags,
 		Summary: "End a purge that has not begun",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[lifecycle.Purge], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Purge], error) {
 		purge, err := a.Lifecycle.Cancel(ctx, actor, in.ID)
 		return &body[lifecycle.Purge]{purge}, err
 	})

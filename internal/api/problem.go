@@ -13,6 +13,7 @@ import (
 
 	"earmark/internal/access"
 	"earmark/internal/archive"
+	"earmark/internal/audit"
 	"earmark/internal/blob"
 	"earmark/internal/db"
 	"earmark/internal/invalid"
@@ -64,6 +65,7 @@ var kinds = []kind{
 	{access.ErrPurposeRequired, 403, "purpose_required", "A purpose is needed", "Add `?purpose=` with one of GET /v1/purposes."},
 	{access.ErrPurposeNotPermitted, 403, "purpose_not_permitted", "This role may not use that purpose", "Use a purpose of your role: GET /v1/me lists them."},
 	{access.ErrSamePerson, 403, "second_person_required", "Another person must approve this", "Have somebody else approve it."},
+	{access.ErrTooManyAttempts, 429, "too_many_attempts", "Too many attempts to sign in", "Wait a minute."},
 	{access.ErrForbidden, 403, "forbidden", "This role may not do that", "Ask an administrator for a key or role that may."},
 	{archive.ErrConsentRefused, 403, "consent_refused", "The customer refused to be recorded", "Nothing was stored. Do not send it again; delete the local copy."},
 	{archive.ErrConsentMissing, 403, "consent_missing", "No consent or other lawful basis covers this", "A privacy officer can record a basis for the customer, the interaction or its source."},
@@ -80,9 +82,13 @@ var kinds = []kind{
 	{lifecycle.ErrState, 409, "wrong_state", "It is not in a state that allows this", "Look at its `state`."},
 	{quality.ErrState, 409, "wrong_state", "It is not in a state that allows this", "Look at its `state`."},
 	{blob.ErrFull, 507, "store_full", "The object store is full", "Nothing was stored. Try again later; the operator must make room."},
+	{blob.ErrUncertain, 503, "try_again", "It is unknown whether the recording was stored", "Send it again: the same request is stored once."},
 	{blob.ErrUnavailable, 503, "store_unavailable", "The object store does not answer", "Nothing was stored. Try again after a while."},
 	{db.ErrNotFound, 404, "not_found", "There is nothing here", "Check the id; what you may not see is not found either."},
 	{db.ErrCommitUnknown, 503, "try_again", "It is unknown whether the change was made", "Send it again: the same request is stored once."},
+	{archive.ErrTooBroad, 422, "too_broad", "The search takes too long", "Bound it by `from` and `to`."},
+	{audit.ErrPending, 409, "pending", "The entry has no place in the ledger yet", "Ask again in a second."},
+	{audit.ErrCorrupt, 500, "corrupt", "The ledger is damaged", "Tell the operator; `earmark verify --all` names the damage."},
 	{context.DeadlineExceeded, 503, "timeout", "The request took too long", "Try again; bound searches by `from` and `to`."},
 }
 

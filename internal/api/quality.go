@@ -13,7 +13,7 @@ import (
 	"earmark/internal/quality"
 )
 
-func (in *listInput) quality() quality.List {
+func (in *ListInput) quality() quality.List {
 	return quality.List{Limit: in.Limit, Cursor: in.Cursor}
 }
 
@@ -29,7 +29,7 @@ func (a *API) forms() {
 	route(a, access.ReadQuality, huma.Operation{
 		OperationID: "list-forms", Method: http.MethodGet, Path: "/v1/forms", Tags: tags,
 		Summary: "Evaluation forms, each in its latest version",
-	}, func(ctx context.Context, actor access.Actor, in *listInput) (*body[archive.Page[quality.Form]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ListInput) (*body[archive.Page[quality.Form]], error) {
 		page, err := a.Quality.Forms(ctx, actor, in.quality())
 		return &body[archive.Page[quality.Form]]{page}, err
 	})
@@ -42,7 +42,7 @@ func (a *API) forms() {
 		return &body[quality.Form]{form}, err
 	})
 	type readInput struct {
-		byID
+		ByID
 		Version int `query:"version" minimum:"0" doc:"The latest when left out"`
 	}
 	route(a, access.ReadQuality, huma.Operation{
@@ -53,7 +53,7 @@ func (a *API) forms() {
 		return &body[quality.Form]{form}, err
 	})
 	type publishInput struct {
-		byID
+		ByID
 		Body quality.Definition
 	}
 	route(a, access.ManageQuality, huma.Operation{
@@ -70,7 +70,7 @@ func (a *API) plans() {
 	route(a, access.ReadQuality, huma.Operation{
 		OperationID: "list-plans", Method: http.MethodGet, Path: "/v1/sampling-plans", Tags: tags,
 		Summary: "Sampling plans, newest first",
-	}, func(ctx context.Context, actor access.Actor, in *listInput) (*body[archive.Page[quality.Plan]], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ListInput) (*body[archive.Page[quality.Plan]], error) {
 		page, err := a.Quality.Plans(ctx, actor, in.quality())
 		return &body[archive.Page[quality.Plan]]{page}, err
 	})
@@ -83,7 +83,7 @@ func (a *API) plans() {
 		return &body[quality.Plan]{plan}, err
 	})
 	type drawInput struct {
-		byID
+		ByID
 		Body quality.Window
 	}
 	route(a, access.ManageQuality, huma.Operation{
@@ -105,7 +105,7 @@ func (a *API) plans() {
 		return &created[quality.Draw]{http.StatusCreated, draw}, err
 	})
 	type drawsInput struct {
-		listInput
+		ListInput
 		Plan string `query:"plan" format:"uuid" doc:"Only this plan's"`
 	}
 	route(a, access.ReadQuality, huma.Operation{
@@ -118,7 +118,7 @@ func (a *API) plans() {
 	route(a, access.ReadQuality, huma.Operation{
 		OperationID: "get-draw", Method: http.MethodGet, Path: "/v1/draws/{id}", Tags: tags,
 		Summary: "Read a draw",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[quality.Draw], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Draw], error) {
 		draw, err := a.Quality.Draw(ctx, actor, in.ID)
 		return &body[quality.Draw]{draw}, err
 	})
@@ -154,7 +154,7 @@ func optionalID(text string) *uuid.UUID {
 func (a *API) assignments() {
 	tags := []string{"evaluations"}
 	type listAssignments struct {
-		listInput
+		ListInput
 		State       string `query:"state" maxLength:"32" doc:"Only those in this state"`
 		Draw        string `query:"draw" format:"uuid" doc:"Only this draw's"`
 		Interaction string `query:"interaction" format:"uuid" doc:"Only this interaction's"`
@@ -174,12 +174,12 @@ func (a *API) assignments() {
 	route(a, access.ReadQuality, huma.Operation{
 		OperationID: "get-assignment", Method: http.MethodGet, Path: "/v1/assignments/{id}", Tags: tags,
 		Summary: "Read an assignment",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[quality.Assignment], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Assignment], error) {
 		assignment, err := a.Quality.Assignment(ctx, actor, in.ID)
 		return &body[quality.Assignment]{assignment}, err
 	})
 	type reassignInput struct {
-		byID
+		ByID
 		Body struct {
 			ReviewerID uuid.UUID `json:"reviewer_id"`
 		}
@@ -192,7 +192,7 @@ func (a *API) assignments() {
 		return &body[quality.Assignment]{assignment}, err
 	})
 	type reasonInput struct {
-		byID
+		ByID
 		Body struct {
 			Reason quality.Reason `json:"reason" enum:"inaudible,no_conversation,wrong_agent,wrong_form,unknown_language,known_person,no_consent,other"`
 		}
@@ -228,7 +228,7 @@ func (a *API) evaluations() {
 		return &body[quality.Evaluation]{evaluation}, err
 	})
 	type listEvaluations struct {
-		listInput
+		ListInput
 		Assignment  string `query:"assignment" format:"uuid"`
 		Interaction string `query:"interaction" format:"uuid"`
 		Form        string `query:"form" format:"uuid"`
@@ -250,14 +250,14 @@ func (a *API) evaluations() {
 	route(a, "", huma.Operation{
 		OperationID: "get-evaluation", Method: http.MethodGet, Path: "/v1/evaluations/{id}", Tags: tags,
 		Summary: "Read an evaluation",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[quality.Evaluation], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Evaluation], error) {
 		evaluation, err := a.Quality.Evaluation(ctx, actor, in.ID)
 		return &body[quality.Evaluation]{evaluation}, err
 	})
 	route(a, access.ManageQuality, huma.Operation{
 		OperationID: "release-evaluation", Method: http.MethodPost, Path: "/v1/evaluations/{id}/release", Tags: tags,
 		Summary: "Let the agent see an evaluation; the draw's hold ends",
-	}, func(ctx context.Context, actor access.Actor, in *byID) (*body[quality.Evaluation], error) {
+	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Evaluation], error) {
 		evaluation, err := a.Quality.Release(ctx, actor, in.ID)
 		return &body[quality.Evaluation]{evaluation}, err
 	})
