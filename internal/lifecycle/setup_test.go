@@ -162,9 +162,8 @@ func wav() []byte {
 	return b.Bytes()
 }
 
-// call takes in a recorded call, changed by what edits say.
-func (b *bundle) call(t testing.TB, edits ...func(*archive.NewInteraction)) uuid.UUID {
-	t.Helper()
+// submit takes in a recorded call, changed by what edits say.
+func (b *bundle) submit(ctx context.Context, edits ...func(*archive.NewInteraction)) (uuid.UUID, error) {
 	body := wav()
 	n := archive.NewInteraction{Metadata: archive.Metadata{
 		Source: "pbx", SourceID: uuid.NewString(), Channel: "voice", Direction: "inbound",
@@ -173,11 +172,17 @@ func (b *bundle) call(t testing.TB, edits ...func(*archive.NewInteraction)) uuid
 	for _, edit := range edits {
 		edit(&n)
 	}
-	i, _, err := b.Archive.SubmitWithAudio(t.Context(), b.uploader, n, archive.Audio{Body: bytes.NewReader(body), Bytes: int64(len(body))})
+	i, _, err := b.Archive.SubmitWithAudio(ctx, b.uploader, n, archive.Audio{Body: bytes.NewReader(body), Bytes: int64(len(body))})
+	return i.ID, err
+}
+
+func (b *bundle) call(t testing.TB, edits ...func(*archive.NewInteraction)) uuid.UUID {
+	t.Helper()
+	id, err := b.submit(t.Context(), edits...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return i.ID
+	return id
 }
 
 func (b *bundle) calls(t testing.TB, count int, edits ...func(*archive.NewInteraction)) []uuid.UUID {
