@@ -125,23 +125,26 @@ func (d *Disk) publish(ctx context.Context, name, key string) error {
 		if err != nil {
 			return err
 		}
-		if err := d.sync(path.Dir(target)); err != nil {
+		err = d.sync(path.Dir(target))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // absent: deleted again already
 			return errors.Join(err, d.root.Remove(target))
 		}
 		return nil
 	}
 }
 
-// mkdir makes a directory and its parents durable.
+// mkdir makes a directory with its parents, durably. What a deletion removes
+// meanwhile is made again.
 func (d *Disk) mkdir(dir string) error {
 	for {
 		err := d.root.Mkdir(dir, 0o700)
-		switch {
-		case err == nil:
-			return d.sync(path.Dir(dir))
-		case errors.Is(err, fs.ErrExist):
+		if errors.Is(err, fs.ErrExist) {
 			return nil
-		case !errors.Is(err, fs.ErrNotExist) || dir == ".":
+		}
+		if err == nil {
+			err = d.sync(path.Dir(dir))
+		}
+		if !errors.Is(err, fs.ErrNotExist) || path.Dir(dir) == "." {
 			return err
 		}
 		if err := d.mkdir(path.Dir(dir)); err != nil {
