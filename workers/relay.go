@@ -33,8 +33,8 @@ type ticket struct {
 
 // relay moves due jobs of one queue from the outbox to asynq until ctx ends.
 func (w *Workers) relay(ctx context.Context, q queue) error {
-	client := asynq.NewClient(w.Redis)
-	inspector := asynq.NewInspector(w.Redis)
+	client := asynq.NewClient(w.redis)
+	inspector := asynq.NewInspector(w.redis)
 	defer func() {
 		if err := errors.Join(client.Close(), inspector.Close()); err != nil {
 			w.Log.Warn("close queue", "error", err)

@@ -27,8 +27,9 @@ import (
 
 // Options are what the workers work on.
 type Options struct {
-	DB        *db.DB
-	Redis     asynq.RedisConnOpt
+	DB *db.DB
+	// RedisURL is where the queue is, such as redis://127.0.0.1:6379/0.
+	RedisURL  string
 	Access    *access.Access
 	Archive   *archive.Archive
 	Lifecycle *lifecycle.Lifecycle
@@ -43,17 +44,22 @@ type Options struct {
 // Workers run jobs. Any number of processes may run them side by side.
 type Workers struct {
 	Options
+	redis  asynq.RedisConnOpt
 	duties map[string]duty
 }
 
 // New prepares the workers; Run starts them.
-func New(o Options) *Workers {
+func New(o Options) (*Workers, error) {
 	if o.Lease == 0 {
 		o.Lease = time.Minute
 	}
-	w := &Workers{Options: o}
+	redis, err := asynq.ParseRedisURI(o.RedisURL)
+	if err != nil {
+		return nil, fmt.Errorf("address of Redis: %w", err)
+	}
+	w := &Workers{Options: o, redis: redis}
 	w.duties = w.mux()
-	return w
+	return w, nil
 }
 
 // Run works until ctx ends, then lets what is under way finish for a few
@@ -97,7 +103,7 @@ const shutdownGrace = 5 * time.Second
 func (w *Workers) serve(ctx context.Context, q queue) error {
 	handler := asynq.NewServeMux()
 	handler.HandleFunc(taskType, w.work)
-	server := asynq.NewServer(w.Redis, asynq.Config{
+	server := asynq.NewServer(w.redis, asynq.Config{
 		Concurrency: q.concurrency,
 		Queues:      map[string]int{q.name: 1},
 		// asynq's own checks come once a second, which people would feel.

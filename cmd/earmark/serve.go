@@ -192,14 +192,14 @@ func (v *service) serve(ctx context.Context, addr string, log *slog.Logger, list
 }
 
 func (v *service) work(ctx context.Context, s settings, log *slog.Logger) error {
-	redis, err := s.redis()
+	w, err := workers.New(workers.Options{
+		DB: v.db, RedisURL: s.RedisURL, Access: v.access, Archive: v.archive, Lifecycle: v.lifecycle, Quality: v.quality,
+		Audit: v.audit, Log: log,
+	})
 	if err != nil {
 		return err
 	}
-	return workers.New(workers.Options{
-		DB: v.db, Redis: redis, Access: v.access, Archive: v.archive, Lifecycle: v.lifecycle, Quality: v.quality,
-		Audit: v.audit, Log: log,
-	}).Run(ctx)
+	return w.Run(ctx)
 }
 
 type migrateCommand struct {

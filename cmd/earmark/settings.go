@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/hibiken/asynq"
-
 	"earmark/internal/blob"
 	"earmark/internal/standalone"
 )
@@ -88,14 +86,6 @@ func (s settings) store(ctx context.Context) (blob.Store, func() error, error) {
 		return nil, nil, fmt.Errorf("open the object store: %w", err)
 	}
 	return s3, func() error { return nil }, nil
-}
-
-func (s settings) redis() (asynq.RedisConnOpt, error) {
-	redis, err := asynq.ParseRedisURI(s.RedisURL)
-	if err != nil {
-		return nil, fmt.Errorf("EARMARK_REDIS_URL: %w", err)
-	}
-	return redis, nil
 }
 
 // whileAlone runs fn on a standalone service's servers, and ends with an error

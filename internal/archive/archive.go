@@ -107,6 +107,9 @@ func New(ctx context.Context, o Options) (*Archive, error) {
 	if o.SpoolDir == "" {
 		o.SpoolDir = os.TempDir()
 	}
+	if err := os.MkdirAll(o.SpoolDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the spool directory: %w", err)
+	}
 	secret, err := o.DB.Secret(ctx, o.Keys, "archive.identity", newSecret)
 	if err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
