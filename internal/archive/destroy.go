@@ -151,7 +151,11 @@ func (a *Archive) RemoveObjects(ctx context.Context, ids []uuid.UUID) (map[uuid.
 	if err != nil {
 		return nil, err
 	}
-	before, err := a.listBelow(ctx, prefixes)
+	spans, err := a.spans(ctx, prefixes)
+	if err != nil {
+		return nil, fmt.Errorf("remove objects: %w", err)
+	}
+	before, err := a.listSpans(ctx, spans)
 	if err != nil {
 		return nil, fmt.Errorf("remove objects: %w", err)
 	}
@@ -159,7 +163,7 @@ func (a *Archive) RemoveObjects(ctx context.Context, ids []uuid.UUID) (map[uuid.
 	if err != nil {
 		return nil, fmt.Errorf("remove objects: %w", err)
 	}
-	after, err := a.listBelow(ctx, prefixes)
+	after, err := a.listSpans(ctx, spans)
 	if err != nil {
 		return nil, fmt.Errorf("remove objects: list again: %w", err)
 	}
@@ -199,27 +203,114 @@ const (
 	deleteBatch   = 250
 )
 
-func (a *Archive) listBelow(ctx context.Context, prefixes map[uuid.UUID]string) (map[uuid.UUID][]blob.Info, error) {
+// span is a part of the store's listing, below prefix and from the key after to
+// the key last, that holds all objects of some interactions, and perhaps others.
+type span struct {
+	prefix, after, last string
+	ids                 map[uuid.UUID]bool
+}
+
+const (
+	// dayLength is that of "2006/01/02/", which begins every key.
+	dayLength = len("2006/01/02/")
+	idLength  = len("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")
+	// maxStrangers is how many others for each interaction a span may hold: a
+	// listing gives a thousand keys at a time, so reading past a few costs less
+	// than a request for each.
+	maxStrangers = 8
+)
+
+// spans are the parts of the listing to look at for these interactions: what
+// was taken in one after the other lies together.
+func (a *Archive) spans(ctx context.Context, prefixes map[uuid.UUID]string) ([]span, error) {
+	days := map[string][]string{}
+	for _, prefix := range prefixes {
+		days[prefix[:dayLength]] = append(days[prefix[:dayLength]], prefix)
+	}
+	var all []span
+	for day, below := range days {
+		slices.Sort(below)
+		for part := range slices.Chunk(below, deleteBatch) {
+			dense, err := a.dense(ctx, part)
+			if err != nil {
+				return nil, err
+			}
+			if dense {
+				all = append(all, spanOf(day, part))
+				continue
+			}
+			for _, prefix := range part {
+				all = append(all, spanOf(prefix, []string{prefix}))
+			}
+		}
+	}
+	return all, nil
+}
+
+func spanOf(below string, prefixes []string) span {
+	first, last := prefixes[0], prefixes[len(prefixes)-1]
+	// A prefix without its slash comes before all that is below it; '0' follows '/'.
+	s := span{prefix: below, after: first[:len(first)-1], last: last[:len(last)-1] + "0", ids: map[uuid.UUID]bool{}}
+	for _, prefix := range prefixes {
+		s.ids[idIn(prefix)] = true
+	}
+	return s
+}
+
+// idIn is the interaction of a key or prefix, uuid.Nil when it names none.
+func idIn(key string) uuid.UUID {
+	if len(key) < dayLength+idLength {
+		return uuid.Nil
+	}
+	id, err := uuid.Parse(key[dayLength : dayLength+idLength])
+	if err != nil {
+		return uuid.Nil
+	}
+	return id
+}
+
+// dense says whether there are few others between the first and the last.
+func (a *Archive) dense(ctx context.Context, prefixes []string) (bool, error) {
+	bound := maxStrangers * len(prefixes)
+	var between int
+	err := a.DB.QueryRow(ctx, `
+		select count(*) from (select from interactions where id between $1 and $2 limit $3) as between`,
+		idIn(prefixes[0]), idIn(prefixes[len(prefixes)-1]), bound).Scan(&between)
+	return len(prefixes) > 1 && between < bound, err
+}
+
+func (a *Archive) listSpans(ctx context.Context, spans []span) (map[uuid.UUID][]blob.Info, error) {
 	var mu sync.Mutex
-	found := make(map[uuid.UUID][]blob.Info, len(prefixes))
+	found := map[uuid.UUID][]blob.Info{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(listStreams)
-	for id, prefix := range prefixes {
+	for _, s := range spans {
 		group.Go(func() error {
-			var below []blob.Info
-			for info, err := range a.Blob.List(ctx, prefix, "") {
-				if err != nil {
-					return err
-				}
-				below = append(below, info)
-			}
+			below, err := a.listSpan(ctx, s)
 			mu.Lock()
 			defer mu.Unlock()
-			found[id] = below
-			return nil
+			for _, info := range below {
+				found[idIn(info.Key)] = append(found[idIn(info.Key)], info)
+			}
+			return err
 		})
 	}
 	return found, group.Wait()
+}
+
+func (a *Archive) listSpan(ctx context.Context, s span) (below []blob.Info, err error) {
+	for info, err := range a.Blob.List(ctx, s.prefix, s.after) {
+		if err != nil {
+			return nil, err
+		}
+		if info.Key > s.last {
+			break
+		}
+		if s.ids[idIn(info.Key)] {
+			below = append(below, info)
+		}
+	}
+	return below, nil
 }
 
 func (a *Archive) deleteAll(ctx context.Context, found map[uuid.UUID][]blob.Info) (map[blob.Ref]error, error) {

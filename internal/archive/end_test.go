@@ -178,6 +178,59 @@ func TestEveryColumnIsDeclared(t *testing.T) { // invariant 6
 	}
 }
 
+// Whether they lie close together or far apart, just the objects of those that
+// are purged go, and each one's are counted as its own.
+func TestRemovalAmongOthers(t *testing.T) { // invariant 6
+	t.Parallel()
+	onEachStore(t, func(t *testing.T, h *house) {
+		actor, all := pbx(), make([]archive.Interaction, 40)
+		for n := range all {
+			all[n] = h.submit(actor, wav(5))
+			if n%3 == 0 {
+				second := audio(wav(5))
+				second.Name = "second"
+				if _, _, err := h.PutRecording(t.Context(), actor, all[n].ID, second); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		left := map[uuid.UUID]int{}
+		for n, i := range all {
+			left[i.ID] = 1
+			if n%3 == 0 {
+				left[i.ID] = 2
+			}
+		}
+		for _, picks := range [][]int{{0, 39}, {1}, {3, 4, 5, 7, 9, 20}, {38, 2, 36}} {
+			var ids []uuid.UUID
+			want := map[uuid.UUID]archive.Removal{}
+			for _, n := range picks {
+				ids = append(ids, all[n].ID)
+				want[all[n].ID] = archive.Removal{Versions: left[all[n].ID]}
+				delete(left, all[n].ID)
+			}
+			err := h.db.Write(t.Context(), func(tx *db.Tx) error {
+				_, _, _, err := h.Destroy(t.Context(), tx, ids, uuid.New())
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := h.RemoveObjects(t.Context(), ids)
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("RemoveObjects: %v\n%s", err, diff)
+			}
+		}
+		found := map[uuid.UUID]int{}
+		for _, k := range h.objects() {
+			found[uuid.MustParse(strings.Split(k, "/")[3])]++
+		}
+		if diff := cmp.Diff(left, found); diff != "" {
+			t.Errorf("what is left:\n%s", diff)
+		}
+	})
+}
+
 func TestObjectsOfTheLivingStay(t *testing.T) {
 	t.Parallel()
 	h := open(t, setting{})
