@@ -256,8 +256,12 @@ func (s *agentSeen) exclude(reason string, n int) {
 
 // survey reads the window, one row at a time. The recordings are looked up
 // from each interaction (OFFSET 0 keeps the planner from joining all there
-// are), so that the cost follows the window and not the archive.
+// are), so that the cost follows the window and not the archive. The query is
+// simple enough that compiling it costs more than it saves.
 func (r *running) survey(ctx context.Context) (seen, error) {
+	if _, err := r.tx.Exec(ctx, `set local jit = off`); err != nil {
+		return seen{}, err
+	}
 	filter, args := r.plan.Filter.where([]any{
 		r.draw.From, r.draw.To, r.plan.Stream, access.QualityAssurance,
 		notActive, noBasis, drawnBefore, noRecording,
@@ -267,7 +271,7 @@ func (r *running) survey(ctx context.Context) (seen, error) {
 			case
 				when i.state <> 'active' then $5::text
 				when not i.purposes @> array[$4::text] then $6
-				when exists (select from assignments a where a.interaction_id = i.id and a.stream = $3 offset 0) then $7
+				when a.id is not null then $7
 				when not exists (
 					select from recordings c
 					where c.interaction_id = i.id and c.state in ('received', 'ready')
@@ -275,7 +279,7 @@ func (r *running) survey(ctx context.Context) (seen, error) {
 					offset 0) then $8
 				else ''
 			end
-		from interactions i
+		from interactions i left join assignments a on a.interaction_id = i.id and a.stream = $3
 		where i.started_at >= $1 and i.started_at < $2 and i.state not in ('purging', 'erased')`+filter, args...)
 	if err != nil {
 		return seen{}, err
