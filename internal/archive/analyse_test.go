@@ -233,7 +233,7 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 			h.execute(`update objects set sha256 = sha256('other')`)
 		}, "not what was sealed"},
 		"an object's row gone": {func(h *house, _ archive.Interaction) { h.execute(`delete from objects`) }, "no original object"},
-		"a key swapped": {func(h *house, i archive.Interaction) {
+		"a key swapped": {func(h *house, _ archive.Interaction) {
 			other := h.submit(pbx(), wav(3))
 			h.execute(`update interactions set wrapped_key = (select wrapped_key from interactions where id = $1) where id <> $1`, other.ID)
 		}, "key does not open"},
@@ -248,7 +248,7 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 			h.purge(i.ID)
 			h.execute(`update interactions set transcript = 'again'`)
 		}, "personal data are left"},
-		"a key that outlived its interaction": {func(h *house, i archive.Interaction) {
+		"a key that outlived its interaction": {func(h *house, _ archive.Interaction) {
 			h.execute(`update interactions set state = 'purging'`)
 		}, "still has its key"},
 		"a hold on what is gone": {func(h *house, i archive.Interaction) {

@@ -85,17 +85,19 @@ func parseTimes(data []byte) error {
 		StartedAt json.RawMessage `json:"started_at"`
 		EndedAt   json.RawMessage `json:"ended_at"`
 	}
-	if json.Unmarshal(data, &times) != nil {
-		return nil // the decoder says what is wrong
-	}
 	e := &invalid.Error{}
-	for location, raw := range map[string]json.RawMessage{"body.started_at": times.StartedAt, "body.ended_at": times.EndedAt} {
-		var t time.Time
-		if len(raw) > 0 && json.Unmarshal(raw, &t) != nil {
-			e.Add(location, timeForm)
-		}
+	if err := json.Unmarshal(data, &times); err == nil { // else the decoder says what is wrong
+		checkTime(e, "body.started_at", times.StartedAt)
+		checkTime(e, "body.ended_at", times.EndedAt)
 	}
 	return e.Err()
+}
+
+func checkTime(e *invalid.Error, location string, raw json.RawMessage) {
+	var t time.Time
+	if len(raw) > 0 && json.Unmarshal(raw, &t) != nil {
+		e.Add(location, timeForm)
+	}
 }
 
 var unknownField = regexp.MustCompile(`^json: unknown field "([a-z0-9_]{1,64})"$`)

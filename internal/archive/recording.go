@@ -90,7 +90,7 @@ func (in *intake) judge(err error) error {
 		return ErrTooLarge
 	case err == nil:
 		return nil
-	case err != io.EOF:
+	case err != io.EOF: //nolint:errorlint // a reader ends in io.EOF itself; what wraps it is a failure
 		return fmt.Errorf("%w: %w", ErrTruncated, err)
 	case in.count < in.size:
 		return ErrTruncated
@@ -108,13 +108,18 @@ func (in *intake) digestsHold() bool {
 	return want == nil || bytes.Equal(want, in.sha512.Sum(nil))
 }
 
-// failed is the body's own error, which comes before what the store makes of it.
-func (in *intake) failed(err error) error {
-	if err == nil {
+// broken is why the body was not read to its proper end, nil while it may be.
+func (in *intake) broken() error {
+	if in.err == io.EOF { //nolint:errorlint // as above
 		return nil
 	}
-	if in.err != nil && in.err != io.EOF {
-		return in.err
+	return in.err
+}
+
+// failed is the body's own error, which comes before what the store makes of it.
+func (in *intake) failed(err error) error {
+	if err != nil && in.broken() != nil {
+		return in.broken()
 	}
 	return err
 }
@@ -175,8 +180,8 @@ func (a *Archive) store(ctx context.Context, owner holder, audio Audio) (*stored
 	in := newIntake(audio, a.MaxBytes)
 	head := make([]byte, media.HeadSize)
 	n, err := io.ReadFull(in, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, in.failed(err)
+	if err != nil && in.broken() != nil {
+		return nil, in.broken() // else it is only short
 	}
 	head = head[:n]
 	kind, err := media.Sniff(head, audio.Bytes, audio.FileName, audio.MediaType)

@@ -484,7 +484,7 @@ func TestQuarantine(t *testing.T) {
 			_, err := h.Amend(h.Context(), officer, i.ID, archive.Patch{Consent: &grant})
 			return err
 		},
-		"by its customer's consent": func(h *house, i archive.Interaction) error {
+		"by its customer's consent": func(h *house, _ archive.Interaction) error {
 			customers, err := h.consent.Find(h.Context(), h.db, "0901234567")
 			if err != nil || len(customers) != 1 {
 				return fmt.Errorf("customers %v, %w", customers, err)
@@ -492,7 +492,7 @@ func TestQuarantine(t *testing.T) {
 			_, err = h.consent.Record(h.Context(), officer, customers[0], grant)
 			return err
 		},
-		"by its source's basis": func(h *house, i archive.Interaction) error {
+		"by its source's basis": func(h *house, _ archive.Interaction) error {
 			_, err := h.consent.SetSourceBasis(h.Context(), officer, "pbx", access.Basis{Basis: access.Contract, Reason: "orders"})
 			return err
 		},

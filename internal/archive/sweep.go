@@ -167,7 +167,7 @@ func (p pair) refs() []blob.Ref {
 	return refs
 }
 
-var interactionKey = regexp.MustCompile(`^\d{4}/\d{2}/\d{2}/([0-9a-f-]{36})/[^/]+$`)
+var interactionKey = regexp.MustCompile(`^\d{4}/\d{2}/\d{2}/[0-9a-f-]{36}/[^/]+$`)
 
 // reconcile walks through database and store side by side, in the order of the
 // keys, so that neither has to fit into memory. Keys that are not an

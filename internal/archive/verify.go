@@ -105,13 +105,9 @@ func (a *Archive) verifyObjects(ctx context.Context, say func(string, ...any)) e
 // verifyOrphan judges an object without a record: of an erased interaction it
 // is a broken promise at once.
 func (a *Archive) verifyOrphan(ctx context.Context, p pair, old bool, say func(string, ...any)) error {
-	id, err := uuid.Parse(interactionKey.FindStringSubmatch(p.key)[1])
-	if err != nil {
-		say("object %s has no record", p.key)
-		return nil
-	}
+	id := idIn(p.key)
 	var erased, recorded bool
-	err = a.DB.QueryRow(ctx, `
+	err := a.DB.QueryRow(ctx, `
 		select exists (select from interactions where id = $1 and state = 'erased'), exists (select from objects where key = $2)`, id, p.key).
 		Scan(&erased, &recorded)
 	if err != nil {
