@@ -19,7 +19,7 @@ import (
 // ManifestType is the type of a manifest as a signed document.
 const ManifestType = "earmark.draw_manifest/1"
 
-// ErrManifest: a document that is no draw's manifest, or one whose draw does
+// ErrManifest is a document that is no draw's manifest, or one whose draw does
 // not come out as it says.
 var ErrManifest = errors.New("the manifest does not hold")
 

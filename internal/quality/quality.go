@@ -17,7 +17,7 @@ import (
 	"earmark/internal/seal"
 )
 
-// ErrState: what was asked for does not go with how far the assignment is,
+// ErrState says that what was asked for does not go with how far the assignment is,
 // such as scoring one whose evaluation was released.
 var ErrState = errors.New("the assignment is not in a state that allows this")
 
