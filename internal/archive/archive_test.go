@@ -47,6 +47,7 @@ type house struct {
 }
 
 type setting struct {
+	url     string // of its database; a new one when empty
 	s3      bool
 	now     func() time.Time
 	options func(*archive.Options)
@@ -61,7 +62,10 @@ func open(t testing.TB, s setting) *house {
 	}
 	signer, verifier := newSigner(t)
 	h := &house{TB: t, store: &store{Store: openStore(t, s.s3)}, spool: t.TempDir(), verifier: verifier}
-	h.db = dbtest.Open(t, dbtest.URL(t), db.Options{Now: s.now, MaxConns: 8})
+	if s.url == "" {
+		s.url = dbtest.URL(t)
+	}
+	h.db = dbtest.Open(t, s.url, db.Options{Now: s.now, MaxConns: 8})
 	h.consent = consent.New(h.db, "VN")
 	options := archive.Options{DB: h.db, Blob: h.store, Keys: ring, Consent: h.consent, SpoolDir: h.spool, Signer: signer}
 	if s.options != nil {
