@@ -240,6 +240,7 @@ func TestWhatAKeyMayBe(t *testing.T) {
 		"very long source name": {access.NewKey{Name: "k", Role: access.Uploader, Source: strings.Repeat("s", 201)}, []string{"body.source"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			_, _, err := b.CreateKey(t.Context(), b.admin, c.key)
 			if c.want == nil && err == nil {
 				return

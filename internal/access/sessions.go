@@ -13,7 +13,7 @@ import (
 	"earmark/internal/ledger"
 )
 
-// ErrTooManyAttempts: this login was tried too often; a minute's wait helps.
+// ErrTooManyAttempts says that this login was tried too often; a minute's wait helps.
 var ErrTooManyAttempts = errors.New("too many attempts at this login: wait a minute")
 
 // SessionLength is how long a session lasts, used or not.

@@ -267,7 +267,7 @@ func (d *Disk) List(ctx context.Context, prefix, after string) iter.Seq2[Info, e
 			return
 		}
 		l := listing{d, ctx, prefix, after, func(info Info) bool { return yield(info, nil) }}
-		if err := l.below(""); err != nil && err != errEnough {
+		if err := l.below(""); err != nil && !errors.Is(err, errEnough) {
 			yield(Info{}, diskError("list", err))
 		}
 	}
@@ -386,7 +386,7 @@ func (d *Disk) remove(key string) (string, error) {
 		err = d.root.Remove(name)
 	}
 	if err != nil {
-		if err := d.absence(err); err != ErrNotFound {
+		if err := d.absence(err); !errors.Is(err, ErrNotFound) {
 			return "", err
 		}
 	}

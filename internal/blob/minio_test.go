@@ -173,8 +173,8 @@ func TestPurgeRemovesVersionsAndDeleteMarkers(t *testing.T) {
 	if err != nil || len(kept) != 0 {
 		t.Errorf("Delete = %v, %v", kept, err)
 	}
-	for info := range b.store.List(t.Context(), "", "") {
-		t.Errorf("left: %+v", info)
+	for info, err := range b.store.List(t.Context(), "", "") {
+		t.Errorf("left: %+v, %v", info, err)
 	}
 }
 

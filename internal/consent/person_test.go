@@ -133,6 +133,7 @@ func TestManyCallsOfANewCustomerAtOnce(t *testing.T) {
 		"by id, a name to be written": func(int) consent.Person { return consent.Person{ID: &known, Name: "Minh"} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var mu sync.Mutex
 			customers := map[uuid.UUID]int{}
 			start := make(chan struct{})

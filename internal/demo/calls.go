@@ -134,7 +134,7 @@ func (c call) encode(ctx context.Context, stereo, file string) error {
 }
 
 func tool(ctx context.Context, name string, args ...string) error {
-	output, err := exec.CommandContext(ctx, name, args...).CombinedOutput() //nolint:gosec // fixed programs, our own files
+	output, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", name, err, output)
 	}

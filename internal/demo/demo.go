@@ -113,7 +113,7 @@ func (d *demo) say(format string, args ...any) {
 
 // earmark runs the program itself on the demonstration's data.
 func (d *demo) earmark(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, d.Program, args...) //nolint:gosec // the program itself
+	cmd := exec.CommandContext(ctx, d.Program, args...)
 	cmd.Env = d.environment()
 	output, err := cmd.CombinedOutput()
 	if err != nil {
@@ -357,7 +357,7 @@ func (d *demo) startService(ctx context.Context) (stop func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(d.Program, "up") //nolint:gosec,noctx // it is stopped by a signal, in order
+	cmd := exec.Command(d.Program, "up") //nolint:noctx // it is stopped by a signal, in order
 	cmd.Env = d.environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

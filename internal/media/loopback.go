@@ -91,10 +91,10 @@ func (l *loopback) fail(err error) {
 // ReadAt reads the source and remembers its first failure.
 func (l *loopback) ReadAt(p []byte, at int64) (int, error) {
 	n, err := l.source.ReadAt(p, at)
-	if err == io.EOF && at+int64(n) < l.source.Size {
+	if errors.Is(err, io.EOF) && at+int64(n) < l.source.Size {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		l.fail(err)
 	}
 	return n, err

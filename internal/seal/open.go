@@ -168,7 +168,7 @@ func (r *rangeReader) WriteTo(w io.Writer) (int64, error) {
 	var written int64
 	for {
 		if len(r.ready) == 0 {
-			if err := r.fill(); err == io.EOF {
+			if err := r.fill(); errors.Is(err, io.EOF) {
 				return written, nil
 			} else if err != nil {
 				return written, err

@@ -134,6 +134,7 @@ func (r *Ring) Has(id string) bool { return r.keks[id] != nil }
 // Wrap encrypts a short secret under the key in force. The same aad is needed to
 // unwrap it; it binds the secret to what it belongs to.
 func (r *Ring) Wrap(plain []byte, aad string) Wrapped {
+	//nolint:gosec // this AEAD makes its own random nonce and takes none
 	return Wrapped{r.inForce, r.keks[r.inForce].Seal(nil, nil, plain, []byte(aad))}
 }
 

@@ -396,7 +396,10 @@ func lists(t *testing.T, s blob.Store) {
 			}
 		}
 	}
-	for range s.List(t.Context(), "", "") {
+	for _, err := range s.List(t.Context(), "", "") {
+		if err != nil {
+			t.Error(err)
+		}
 		break // leaving early is no error
 	}
 }
