@@ -20,7 +20,7 @@ func (a *API) access() {
 		Actions  []access.Action  `json:"actions"`
 		Purposes []access.Purpose `json:"purposes"`
 	}
-	route(a, "", huma.Operation{
+	route(a, anybody, huma.Operation{
 		OperationID: "get-me", Method: http.MethodGet, Path: "/v1/me", Tags: tags,
 		Summary: "Who is asking, and what they may do",
 	}, func(_ context.Context, actor access.Actor, _ *struct{}) (*body[me], error) {
@@ -31,7 +31,7 @@ func (a *API) access() {
 		Purpose access.Purpose `json:"purpose"`
 		Roles   []access.Role  `json:"roles" doc:"The roles that may use it"`
 	}
-	route(a, "", huma.Operation{
+	route(a, anybody, huma.Operation{
 		OperationID: "list-purposes", Method: http.MethodGet, Path: "/v1/purposes", Tags: tags,
 		Summary: "The purposes for which recordings may be heard, and by which roles",
 	}, func(_ context.Context, _ access.Actor, _ *struct{}) (*body[list[purpose]], error) {
@@ -46,7 +46,7 @@ func (a *API) access() {
 }
 
 func (a *API) users(tags []string) {
-	route(a, access.ManageAccess, huma.Operation{
+	route(a, needs{access.ManageAccess}, huma.Operation{
 		OperationID: "list-users", Method: http.MethodGet, Path: "/v1/users", Tags: tags,
 		Summary: "All users",
 	}, func(ctx context.Context, actor access.Actor, _ *struct{}) (*body[list[access.User]], error) {
@@ -58,14 +58,14 @@ func (a *API) users(tags []string) {
 		access.User
 		OneTimePassword string `json:"one_time_password,omitempty" doc:"Shown once; to be changed at the first sign-in"`
 	}
-	route(a, access.ManageAccess, huma.Operation{
+	route(a, needs{access.ManageAccess}, huma.Operation{
 		OperationID: "create-user", Method: http.MethodPost, Path: "/v1/users", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Make a user; without a password, a one-time password is made",
 	}, func(ctx context.Context, actor access.Actor, in *createInput) (*body[newUser], error) {
 		user, oneTime, err := a.Access.CreateUser(ctx, actor, in.Body)
 		return &body[newUser]{newUser{user, oneTime}}, err
 	})
-	route(a, access.ManageAccess, huma.Operation{
+	route(a, needs{access.ManageAccess}, huma.Operation{
 		OperationID: "disable-user", Method: http.MethodPost, Path: "/v1/users/{id}/disable", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Summary: "Shut a user out: their sessions and keys end at once",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*struct{}, error) {
@@ -74,7 +74,7 @@ func (a *API) users(tags []string) {
 }
 
 func (a *API) keys(tags []string) {
-	route(a, access.ManageAccess, huma.Operation{
+	route(a, needs{access.ManageAccess}, huma.Operation{
 		OperationID: "list-keys", Method: http.MethodGet, Path: "/v1/api-keys", Tags: tags,
 		Summary: "All API keys, without their secrets",
 	}, func(ctx context.Context, actor access.Actor, _ *struct{}) (*body[list[access.Key]], error) {
@@ -86,14 +86,14 @@ func (a *API) keys(tags []string) {
 		access.Key
 		Secret string `json:"secret" doc:"Shown once"`
 	}
-	route(a, access.ManageAccess, huma.Operation{
+	route(a, needs{access.ManageAccess}, huma.Operation{
 		OperationID: "create-key", Method: http.MethodPost, Path: "/v1/api-keys", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Make an API key; its secret is shown once",
 	}, func(ctx context.Context, actor access.Actor, in *createInput) (*body[newKey], error) {
 		key, secret, err := a.Access.CreateKey(ctx, actor, in.Body)
 		return &body[newKey]{newKey{key, secret}}, err
 	})
-	route(a, access.ManageAccess, huma.Operation{
+	route(a, needs{access.ManageAccess}, huma.Operation{
 		OperationID: "revoke-key", Method: http.MethodDelete, Path: "/v1/api-keys/{id}", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Summary: "Revoke an API key, at once",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*struct{}, error) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"earmark/internal/archive"
 	"earmark/internal/audit"
 	"earmark/internal/consent"
+	"earmark/internal/invalid"
 	"earmark/internal/lifecycle"
 	"earmark/internal/quality"
 )
@@ -43,6 +45,8 @@ type Options struct {
 	Log   *slog.Logger
 	// Pages mounts the pages for people on the same engine; nil: none.
 	Pages func(*gin.Engine)
+	// Stall is how long a request's body may stand still; a minute when 0.
+	Stall time.Duration
 }
 
 // API is the handler together with what its tests look at.
@@ -50,9 +54,8 @@ type API struct {
 	Options
 	engine *gin.Engine
 	huma   huma.API
-	// actions are, by "METHOD /path", what a route needs its caller to be
-	// allowed; an empty action is open to everybody who is known.
-	actions map[string]access.Action
+	// routes are, by "METHOD /path", what their callers need to be allowed.
+	routes map[string]needs
 	// open are the routes that need nobody known.
 	open map[string]bool
 }
@@ -62,12 +65,14 @@ var errPanic = errors.New("panic")
 // New mounts all routes. The handler it returns is safe for concurrent use.
 func New(o Options) *API {
 	gin.SetMode(gin.ReleaseMode)
-	huma.NewError = statusProblem
-	a := &API{Options: o, engine: gin.New(), actions: map[string]access.Action{}, open: map[string]bool{}}
+	if o.Stall == 0 {
+		o.Stall = defaultStall
+	}
+	a := &API{Options: o, engine: gin.New(), routes: map[string]needs{}, open: map[string]bool{}}
 	a.engine.HandleMethodNotAllowed = true
 	a.engine.ContextWithFallback = true
 	a.engine.UseRawPath = true
-	a.engine.Use(identify, observe(o.Log), survive(o.Log), harden, crossOrigin(), authenticate(o.Access))
+	a.engine.Use(identify, observe(o.Log), survive(o.Log), harden, attend(o.Stall), crossOrigin(), authenticate(o.Access))
 	a.engine.NoRoute(func(c *gin.Context) { refuse(c, statusProblem(http.StatusNotFound, "")) })
 	a.engine.NoMethod(func(c *gin.Context) { refuse(c, statusProblem(http.StatusMethodNotAllowed, "")) })
 	a.huma = humagin.New(a.engine, document())
@@ -141,10 +146,37 @@ func schemaName(t reflect.Type, hint string) string {
 	return strings.ToUpper(from[:1]) + from[1:] + name
 }
 
-// route mounts an operation that takes and gives JSON. do gets who asks;
-// strangers are refused before.
-func route[I, O any](a *API, action access.Action, op huma.Operation, do func(context.Context, access.Actor, *I) (*O, error)) {
-	a.declare(&op, action)
+// needs are the actions of which a route's caller must be allowed one. The
+// operation decides by itself, too; this refuses before anything is read.
+type needs []access.Action
+
+// anybody who is known may call a route.
+var anybody needs
+
+func (n needs) check(ctx context.Context) error {
+	actor, err := actorOf(ctx)
+	if err != nil || len(n) == 0 {
+		return err
+	}
+	for _, action := range n {
+		if err = actor.May(action); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// route mounts an operation that takes and gives JSON. do gets who asks.
+func route[I, O any](a *API, n needs, op huma.Operation, do func(context.Context, access.Actor, *I) (*O, error)) {
+	a.declare(&op, n)
+	op.BodyReadTimeout = -1 // attend has its own
+	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+		if err := n.check(ctx.Context()); err != nil {
+			refuse(humagin.Unwrap(ctx), err)
+			return
+		}
+		next(ctx)
+	}}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		actor, err := actorOf(ctx)
 		if err != nil {
@@ -160,12 +192,16 @@ func route[I, O any](a *API, action access.Action, op huma.Operation, do func(co
 
 // stream mounts a handler on gin itself, for bodies that are not JSON, and
 // adds it to the OpenAPI document.
-func (a *API) stream(action access.Action, op huma.Operation, handle func(*gin.Context, access.Actor) error) {
-	a.declare(&op, action)
+func (a *API) stream(n needs, op huma.Operation, handle func(*gin.Context, access.Actor) error) {
+	a.declare(&op, n)
 	a.huma.OpenAPI().AddOperation(&op)
 	a.engine.Handle(op.Method, ginPath(op.Path), func(c *gin.Context) {
-		actor, err := actorOf(c.Request.Context())
+		err := n.check(c.Request.Context())
 		if err == nil {
+			err = knownQuery(c, op.Parameters)
+		}
+		if err == nil {
+			actor, _ := ActorFrom(c.Request.Context())
 			err = handle(c, actor)
 		}
 		switch {
@@ -173,7 +209,7 @@ func (a *API) stream(action access.Action, op huma.Operation, handle func(*gin.C
 		case c.Writer.Written():
 			// The status is out: all that is left is to make the client see
 			// that the body is not whole.
-			a.Log.Warn("response broken off", "request", requestID(c.Request.Context()), "route", c.FullPath(), "error", err)
+			a.Log.Warn("response broken off", "request", requestID(c.Request.Context()), "route", c.FullPath(), "error", loggable(err))
 			panic(http.ErrAbortHandler)
 		default:
 			refuse(c, err)
@@ -181,20 +217,28 @@ func (a *API) stream(action access.Action, op huma.Operation, handle func(*gin.C
 	})
 }
 
-func (a *API) declare(op *huma.Operation, action access.Action) {
-	a.actions[op.Method+" "+op.Path] = action
-	if action != "" {
-		op.Extensions = map[string]any{"x-earmark-action": action}
+func (a *API) declare(op *huma.Operation, n needs) {
+	a.routes[op.Method+" "+op.Path] = n
+	if len(n) > 0 {
+		op.Extensions = map[string]any{"x-earmark-actions": n}
 	}
 }
 
-func (a *API) problem(ctx context.Context, err error) error {
-	p := *problemOf(ctx, err)
-	p.Instance = requestID(ctx)
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage {
-		return huma.ErrorWithHeaders(&p, http.Header{"Retry-After": {retryAfterSeconds}})
+// knownQuery refuses a query parameter that the route does not have, as the
+// typed routes do: a misspelt one would go unseen.
+func knownQuery(c *gin.Context, parameters []*huma.Param) error {
+	e := &invalid.Error{}
+	for name := range c.Request.URL.Query() {
+		if !slices.ContainsFunc(parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name == name }) {
+			e.Add(plainLocation("query."+name), "unknown query parameter")
+		}
 	}
-	return &p
+	return e.Err()
+}
+
+func (a *API) problem(ctx context.Context, err error) error {
+	p := problemOf(ctx, err)
+	return huma.ErrorWithHeaders(p, p.headers())
 }
 
 // ginPath turns OpenAPI's {name} into gin's :name.
@@ -244,7 +288,7 @@ func (a *API) operations() {
 		ctx, cancel := context.WithTimeout(c.Request.Context(), 3*time.Second)
 		defer cancel()
 		if err := a.Ready(ctx); err != nil {
-			a.Log.Warn("not ready", "error", err)
+			a.Log.Warn("not ready", "error", loggable(err))
 			c.String(http.StatusServiceUnavailable, "not ready\n")
 			return
 		}

@@ -24,21 +24,21 @@ func (a *API) customers() {
 		ListInput
 		Text string `query:"q" maxLength:"255" doc:"A number in any form or its last digits, an e-mail address, an id, or words of a name"`
 	}
-	route(a, access.ReadCustomers, huma.Operation{
+	route(a, needs{access.ReadCustomers}, huma.Operation{
 		OperationID: "find-customers", Method: http.MethodGet, Path: "/v1/customers", Tags: tags,
 		Summary: "Find customers",
 	}, func(ctx context.Context, actor access.Actor, in *findInput) (*body[consent.Page[consent.Customer]], error) {
 		page, err := a.Consent.Customers(ctx, actor, consent.Query{Text: in.Text, Limit: in.Limit, Cursor: in.Cursor})
 		return &body[consent.Page[consent.Customer]]{page}, err
 	})
-	route(a, access.ReadCustomers, huma.Operation{
+	route(a, needs{access.ReadCustomers}, huma.Operation{
 		OperationID: "get-customer", Method: http.MethodGet, Path: "/v1/customers/{id}", Tags: tags,
 		Summary: "Read a customer",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[consent.Customer], error) {
 		customer, err := a.Consent.Customer(ctx, actor, in.ID)
 		return &body[consent.Customer]{customer}, err
 	})
-	route(a, access.ReadCustomers, huma.Operation{
+	route(a, needs{access.ReadCustomers}, huma.Operation{
 		OperationID: "list-consents", Method: http.MethodGet, Path: "/v1/customers/{id}/consents", Tags: tags,
 		Summary: "What a customer agreed to, refused and withdrew, newest first",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[list[consent.Recorded]], error) {
@@ -49,7 +49,7 @@ func (a *API) customers() {
 		ByID
 		Body consent.Statement
 	}
-	route(a, access.RecordConsent, huma.Operation{
+	route(a, needs{access.RecordConsent}, huma.Operation{
 		OperationID: "record-consent", Method: http.MethodPost, Path: "/v1/customers/{id}/consents", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Append what a customer agreed to, refused or withdrew",
 		Description: "A grant releases what waited for it in quarantine; a withdrawal closes its purposes at once.",
@@ -62,7 +62,7 @@ func (a *API) customers() {
 		Source string `path:"source" maxLength:"255" doc:"The source, as interactions name it"`
 		Body   access.Basis
 	}
-	route(a, access.RecordConsent, huma.Operation{
+	route(a, needs{access.RecordConsent}, huma.Operation{
 		OperationID: "set-source-basis", Method: http.MethodPut, Path: "/v1/sources/{source}/basis", Tags: tags,
 		Summary:     "Say on which basis all stands that a source sends",
 		Description: "Such as the announcement that every caller hears. Releases what waited for it in quarantine.",
@@ -70,7 +70,7 @@ func (a *API) customers() {
 		basis, err := a.Consent.SetSourceBasis(ctx, actor, in.Source, in.Body)
 		return &body[consent.SourceBasis]{basis}, err
 	})
-	route(a, access.RecordConsent, huma.Operation{
+	route(a, needs{access.RecordConsent}, huma.Operation{
 		OperationID: "list-source-bases", Method: http.MethodGet, Path: "/v1/sources", Tags: tags,
 		Summary: "The standing bases of all sources",
 	}, func(ctx context.Context, actor access.Actor, _ *struct{}) (*body[list[consent.SourceBasis]], error) {
@@ -89,7 +89,7 @@ func (a *API) erasures(tags []string) {
 			Reason     string     `json:"reason" maxLength:"1000" doc:"On whose word"`
 		}
 	}
-	route(a, access.RequestErasure, huma.Operation{
+	route(a, needs{access.RequestErasure}, huma.Operation{
 		OperationID: "request-erasure", Method: http.MethodPost, Path: "/v1/erasure-requests", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Erase everything of a customer, on the customer's word",
 		Description: "What a hold keeps is restricted and goes by itself when the hold is released.",
@@ -101,14 +101,15 @@ func (a *API) erasures(tags []string) {
 		erasure, err := a.Lifecycle.Erase(ctx, actor, customer, in.Body.Reason)
 		return &body[lifecycle.Erasure]{erasure}, err
 	})
-	route(a, access.ReadLifecycle, huma.Operation{
+	readsErasures := needs{access.ReadLifecycle, access.RequestErasure}
+	route(a, readsErasures, huma.Operation{
 		OperationID: "list-erasure-requests", Method: http.MethodGet, Path: "/v1/erasure-requests", Tags: tags,
 		Summary: "Requests for erasure, newest first",
 	}, func(ctx context.Context, actor access.Actor, in *StateListInput) (*body[archive.Page[lifecycle.Erasure]], error) {
 		page, err := a.Lifecycle.Erasures(ctx, actor, in.list())
 		return &body[archive.Page[lifecycle.Erasure]]{page}, err
 	})
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, readsErasures, huma.Operation{
 		OperationID: "get-erasure-request", Method: http.MethodGet, Path: "/v1/erasure-requests/{id}", Tags: tags,
 		Summary: "Read a request for erasure",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Erasure], error) {

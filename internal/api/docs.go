@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	_ "embed"
 	"html/template"
 	"net/http"
@@ -23,8 +24,7 @@ var docsPage = template.Must(template.New("docs").Parse(docsHTML))
 
 type docsRoute struct {
 	Method, Path, Summary, Description string
-	Action                             access.Action
-	Roles                              string
+	Actions, Roles                     string
 	Parameters                         []docsParameter
 }
 
@@ -77,18 +77,29 @@ func (a *API) docsRoutes() []docsRoute {
 
 func (a *API) docsRoute(method, path string, op *huma.Operation) docsRoute {
 	r := docsRoute{Method: method, Path: path, Summary: op.Summary, Description: op.Description,
-		Action: a.actions[method+" "+path]}
-	var roles []string
-	for _, role := range access.Roles {
-		if r.Action == "" || (access.Actor{Role: role}).May(r.Action) == nil {
-			roles = append(roles, string(role))
-		}
+		Roles: "everybody"}
+	if !a.open[method+" "+path] {
+		r.Actions, r.Roles = a.routes[method+" "+path].docs()
 	}
-	r.Roles = strings.Join(roles, ", ")
 	for _, p := range op.Parameters {
 		r.Parameters = append(r.Parameters, docsParameter{Name: p.Name, In: p.In, Text: p.Description, Required: p.Required})
 	}
 	return r
+}
+
+// docs are the needs, and the roles that meet them, in words.
+func (n needs) docs() (actions, roles string) {
+	var all, able []string
+	for _, action := range n {
+		all = append(all, string(action))
+	}
+	for _, role := range access.Roles {
+		ctx := context.WithValue(context.Background(), actorKey, access.Actor{Role: role})
+		if n.check(ctx) == nil {
+			able = append(able, string(role))
+		}
+	}
+	return strings.Join(all, " or "), strings.Join(able, ", ")
 }
 
 func docsProblems() []docsProblem {

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -94,9 +92,9 @@ type interactionWithText struct {
 }
 
 func (a *API) interactions() {
-	a.stream(access.SubmitInteractions, a.submitOperation(), a.submit)
+	a.stream(needs{access.SubmitInteractions}, a.submitOperation(), a.submit)
 
-	route(a, access.ReadInteractions, huma.Operation{
+	route(a, needs{access.ReadInteractions}, huma.Operation{
 		OperationID: "search-interactions", Method: http.MethodGet, Path: "/v1/interactions", Tags: []string{"interactions"},
 		Summary:     "Find interactions, newest first",
 		Description: "Uploaders find their own source's, agents their own. What was said is not shown here.",
@@ -109,7 +107,7 @@ func (a *API) interactions() {
 		ByID
 		Purpose access.Purpose `query:"purpose" doc:"Why messages and transcript are read; without it they are left out"`
 	}
-	route(a, access.ReadInteractions, huma.Operation{
+	route(a, needs{access.ReadInteractions}, huma.Operation{
 		OperationID: "get-interaction", Method: http.MethodGet, Path: "/v1/interactions/{id}", Tags: []string{"interactions"},
 		Summary: "Read an interaction; with a purpose, what was written and transcribed too",
 	}, func(ctx context.Context, actor access.Actor, in *readInput) (*body[interactionWithText], error) {
@@ -127,7 +125,7 @@ func (a *API) interactions() {
 		ByID
 		RawBody []byte `contentType:"application/json"`
 	}
-	route(a, access.AmendInteractions, huma.Operation{
+	route(a, needs{access.AmendInteractions}, huma.Operation{
 		OperationID: "amend-interaction", Method: http.MethodPatch, Path: "/v1/interactions/{id}", Tags: []string{"interactions"},
 		Summary:     "Change tags, disposition, codes and attributes",
 		Description: "A privacy officer may also set `consent`, which releases the interaction from quarantine.",
@@ -164,13 +162,9 @@ func (a *API) submitOperation() huma.Operation {
 // submit takes an interaction in, by JSON or with its audio.
 func (a *API) submit(c *gin.Context, actor access.Actor) error {
 	ctx := c.Request.Context()
-	if err := actor.May(access.SubmitInteractions); err != nil {
-		return err
-	}
-	keepAlive(c)
 	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if err != nil {
-		return statusProblem(http.StatusUnsupportedMediaType, "send application/json or multipart/form-data")
+		return statusProblem(http.StatusUnsupportedMediaType, "Send application/json or multipart/form-data.")
 	}
 	var found archive.Interaction
 	var isNew bool
@@ -180,7 +174,7 @@ func (a *API) submit(c *gin.Context, actor access.Actor) error {
 	case "multipart/form-data":
 		found, isNew, err = a.submitMultipart(ctx, actor, c.Request)
 	default:
-		return statusProblem(http.StatusUnsupportedMediaType, "send application/json or multipart/form-data")
+		return statusProblem(http.StatusUnsupportedMediaType, "Send application/json or multipart/form-data.")
 	}
 	if err != nil {
 		return err
@@ -191,12 +185,9 @@ func (a *API) submit(c *gin.Context, actor access.Actor) error {
 }
 
 func (a *API) submitJSON(ctx context.Context, actor access.Actor, r io.Reader) (archive.Interaction, bool, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxMetadata+1))
+	data, err := readMetadata(r)
 	if err != nil {
-		return archive.Interaction{}, false, fmt.Errorf("%w: %w", archive.ErrTruncated, err)
-	}
-	if len(data) > maxMetadata {
-		return archive.Interaction{}, false, statusProblem(http.StatusRequestEntityTooLarge, "the metadata are over 1 MiB")
+		return archive.Interaction{}, false, err
 	}
 	n, err := archive.ParseNew(data)
 	if err != nil {
@@ -215,32 +206,6 @@ func (a *API) submitMultipart(ctx context.Context, actor access.Actor, r *http.R
 		return archive.Interaction{}, false, err
 	}
 	return a.Archive.SubmitWithAudio(ctx, actor, n, u.audio)
-}
-
-// stall is how long a body may stand still before it is given up.
-const stall = time.Minute
-
-// keepAlive gives up a body that does not come, and lets one that comes
-// slowly take its time.
-func keepAlive(c *gin.Context) {
-	c.Request.Body = &patient{ReadCloser: c.Request.Body, control: http.NewResponseController(c.Writer)}
-}
-
-type patient struct {
-	io.ReadCloser
-	control *http.ResponseController
-	until   time.Time
-}
-
-func (p *patient) Read(buf []byte) (int, error) {
-	// Moving the deadline costs a timer: not at every read.
-	if now := time.Now(); p.until.Sub(now) < stall/2 {
-		p.until = now.Add(stall)
-		if err := p.control.SetReadDeadline(p.until); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return 0, err
-		}
-	}
-	return p.ReadCloser.Read(buf)
 }
 
 // schema is the JSON schema of v's type, kept among the document's components.

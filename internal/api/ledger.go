@@ -22,7 +22,7 @@ func (a *API) ledger() {
 		Action  string `query:"action" maxLength:"255" doc:"Such as recording.heard"`
 		Actor   string `query:"actor" maxLength:"255" doc:"Such as user:<id>"`
 	}
-	route(a, access.ReadLedger, huma.Operation{
+	route(a, needs{access.ReadLedger}, huma.Operation{
 		OperationID: "list-entries", Method: http.MethodGet, Path: "/v1/ledger/entries", Tags: tags,
 		Summary:     "Entries of the ledger, in the order of their leaves",
 		Description: "`text` is what the leaf is the hash of, byte for byte.",
@@ -31,7 +31,7 @@ func (a *API) ledger() {
 			From: in.From, Subject: in.Subject, Action: in.Action, Actor: in.Actor, Limit: in.Limit, Cursor: in.Cursor})
 		return &body[audit.Page]{page}, err
 	})
-	a.stream(access.ReadLedger, huma.Operation{
+	a.stream(needs{access.ReadLedger}, huma.Operation{
 		OperationID: "get-checkpoint", Method: http.MethodGet, Path: "/v1/ledger/checkpoint", Tags: tags,
 		Summary:   "The newest checkpoint, a signed note (C2SP tlog-checkpoint)",
 		Responses: map[string]*huma.Response{"200": noteAnswer("A signed note"), "default": a.problemAnswer()},
@@ -54,7 +54,7 @@ func (a *API) ledger() {
 		Inclusion   *audit.Inclusion   `json:"inclusion,omitempty"`
 		Consistency *audit.Consistency `json:"consistency,omitempty"`
 	}
-	route(a, access.ReadLedger, huma.Operation{
+	route(a, needs{access.ReadLedger}, huma.Operation{
 		OperationID: "get-proof", Method: http.MethodGet, Path: "/v1/ledger/proof", Tags: tags,
 		Summary: "Prove that an entry is in the ledger, or that the ledger was only added to",
 	}, func(ctx context.Context, actor access.Actor, in *proofInput) (*body[proof], error) {

@@ -30,7 +30,7 @@ func (a *API) lifecycle() {
 
 func (a *API) policies() {
 	tags := []string{"retention"}
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "list-policies", Method: http.MethodGet, Path: "/v1/retention-policies", Tags: tags,
 		Summary:     "Retention policies, the active ones first, in the order in which they apply",
 		Description: "Where none applies, interactions are kept until erasure is asked for.",
@@ -39,21 +39,21 @@ func (a *API) policies() {
 		return &body[list[lifecycle.Policy]]{list[lifecycle.Policy]{policies}}, err
 	})
 	type proposeInput struct{ Body lifecycle.NewPolicy }
-	route(a, access.ProposePolicies, huma.Operation{
+	route(a, needs{access.ProposePolicies}, huma.Operation{
 		OperationID: "propose-policy", Method: http.MethodPost, Path: "/v1/retention-policies", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Propose a retention policy; another person approves it",
 	}, func(ctx context.Context, actor access.Actor, in *proposeInput) (*body[lifecycle.Policy], error) {
 		policy, err := a.Lifecycle.ProposePolicy(ctx, actor, in.Body)
 		return &body[lifecycle.Policy]{policy}, err
 	})
-	route(a, access.ApprovePolicies, huma.Operation{
+	route(a, needs{access.ApprovePolicies}, huma.Operation{
 		OperationID: "approve-policy", Method: http.MethodPost, Path: "/v1/retention-policies/{id}/approve", Tags: tags,
 		Summary: "Put a policy in force that another person proposed",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Policy], error) {
 		policy, err := a.Lifecycle.ApprovePolicy(ctx, actor, in.ID)
 		return &body[lifecycle.Policy]{policy}, err
 	})
-	route(a, access.ApprovePolicies, huma.Operation{
+	route(a, needs{access.ApprovePolicies}, huma.Operation{
 		OperationID: "retire-policy", Method: http.MethodPost, Path: "/v1/retention-policies/{id}/retire", Tags: tags,
 		Summary:     "Take a policy out of force",
 		Description: "Where that could shorten retention, the first call asks for it and another person's call does it.",
@@ -65,7 +65,7 @@ func (a *API) policies() {
 
 func (a *API) holds() {
 	tags := []string{"holds"}
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "list-holds", Method: http.MethodGet, Path: "/v1/legal-holds", Tags: tags,
 		Summary: "Legal holds, newest first",
 	}, func(ctx context.Context, actor access.Actor, in *StateListInput) (*body[archive.Page[lifecycle.Hold]], error) {
@@ -73,7 +73,7 @@ func (a *API) holds() {
 		return &body[archive.Page[lifecycle.Hold]]{page}, err
 	})
 	type placeInput struct{ Body lifecycle.NewHold }
-	route(a, access.PlaceHolds, huma.Operation{
+	route(a, needs{access.PlaceHolds}, huma.Operation{
 		OperationID: "place-hold", Method: http.MethodPost, Path: "/v1/legal-holds", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Keep interactions from being destroyed",
 		Description: "By a list or by a filter. Each is held when this returns, or stands in `gone`.",
@@ -81,21 +81,21 @@ func (a *API) holds() {
 		hold, err := a.Lifecycle.PlaceHold(ctx, actor, in.Body)
 		return &body[lifecycle.Hold]{hold}, err
 	})
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "get-hold", Method: http.MethodGet, Path: "/v1/legal-holds/{id}", Tags: tags,
 		Summary: "Read a legal hold",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Hold], error) {
 		hold, err := a.Lifecycle.Hold(ctx, actor, in.ID)
 		return &body[lifecycle.Hold]{hold}, err
 	})
-	route(a, access.PlaceHolds, huma.Operation{
+	route(a, needs{access.PlaceHolds}, huma.Operation{
 		OperationID: "request-release", Method: http.MethodPost, Path: "/v1/legal-holds/{id}/request-release", Tags: tags,
 		Summary: "Ask for the release of a hold; it goes on holding",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Hold], error) {
 		hold, err := a.Lifecycle.RequestRelease(ctx, actor, in.ID)
 		return &body[lifecycle.Hold]{hold}, err
 	})
-	route(a, access.ReleaseHolds, huma.Operation{
+	route(a, needs{access.ReleaseHolds}, huma.Operation{
 		OperationID: "release-hold", Method: http.MethodPost, Path: "/v1/legal-holds/{id}/release", Tags: tags,
 		Summary: "Release a hold whose release another person asked for",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Hold], error) {
@@ -106,7 +106,7 @@ func (a *API) holds() {
 
 func (a *API) purges() {
 	tags := []string{"purges"}
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "list-purges", Method: http.MethodGet, Path: "/v1/purges", Tags: tags,
 		Summary: "Purges, newest first",
 	}, func(ctx context.Context, actor access.Actor, in *StateListInput) (*body[archive.Page[lifecycle.Purge]], error) {
@@ -114,7 +114,7 @@ func (a *API) purges() {
 		return &body[archive.Page[lifecycle.Purge]]{page}, err
 	})
 	type previewInput struct{ Body lifecycle.NewPurge }
-	route(a, access.RequestPurges, huma.Operation{
+	route(a, needs{access.RequestPurges}, huma.Operation{
 		OperationID: "preview-purge", Method: http.MethodPost, Path: "/v1/purges", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Preview a purge: what would go, what is exempt and why",
 		Description: "Nothing is destroyed before another person approves it.",
@@ -122,7 +122,7 @@ func (a *API) purges() {
 		purge, err := a.Lifecycle.Preview(ctx, actor, in.Body)
 		return &body[lifecycle.Purge]{purge}, err
 	})
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "get-purge", Method: http.MethodGet, Path: "/v1/purges/{id}", Tags: tags,
 		Summary: "Read a purge and how far it is",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Purge], error) {
@@ -133,7 +133,7 @@ func (a *API) purges() {
 		ByID
 		StateListInput
 	}
-	route(a, access.ReadLifecycle, huma.Operation{
+	route(a, needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "list-purge-items", Method: http.MethodGet, Path: "/v1/purges/{id}/items", Tags: tags,
 		Summary: "The items of a purge",
 	}, func(ctx context.Context, actor access.Actor, in *itemsInput) (*body[archive.Page[lifecycle.Item]], error) {
@@ -146,7 +146,7 @@ func (a *API) purges() {
 			Override bool `json:"override,omitempty" doc:"Say it again where the guard rail was overridden"`
 		} `required:"false"`
 	}
-	route(a, access.ApprovePurges, huma.Operation{
+	route(a, needs{access.ApprovePurges}, huma.Operation{
 		OperationID: "approve-purge", Method: http.MethodPost, Path: "/v1/purges/{id}/approve", Tags: tags,
 		Summary: "Have a purge run that another person asked for",
 	}, func(ctx context.Context, actor access.Actor, in *approveInput) (*body[lifecycle.Purge], error) {
@@ -154,14 +154,14 @@ func (a *API) purges() {
 		purge, err := a.Lifecycle.Approve(ctx, actor, in.ID, override)
 		return &body[lifecycle.Purge]{purge}, err
 	})
-	route(a, access.RequestPurges, huma.Operation{
+	route(a, needs{access.RequestPurges, access.ApprovePurges}, huma.Operation{
 		OperationID: "cancel-purge", Method: http.MethodPost, Path: "/v1/purges/{id}/cancel", Tags: tags,
 		Summary: "End a purge that has not begun",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[lifecycle.Purge], error) {
 		purge, err := a.Lifecycle.Cancel(ctx, actor, in.ID)
 		return &body[lifecycle.Purge]{purge}, err
 	})
-	a.stream(access.ReadLifecycle, huma.Operation{
+	a.stream(needs{access.ReadLifecycle}, huma.Operation{
 		OperationID: "get-certificate", Method: http.MethodGet, Path: "/v1/purges/{id}/certificate", Tags: tags,
 		Summary:     "The signed certificate of a finished purge",
 		Description: "`earmark verify` checks it offline, with the key of GET /v1/ledger/key alone.",

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,8 +14,14 @@ import (
 	"earmark/internal/invalid"
 )
 
-// maxMetadata bounds the JSON that describes an interaction.
-const maxMetadata = 1 << 20
+const (
+	// maxMetadata bounds the JSON that describes an interaction.
+	maxMetadata = archive.MaxMetadata
+	// maxFraming bounds all else that comes before the audio.
+	maxFraming = 64 << 10
+)
+
+var errMetadata error = statusProblem(http.StatusRequestEntityTooLarge, "The metadata are over 1 MiB.")
 
 // upload is a multipart/form-data body: the part `metadata`, then the part
 // `audio`. The audio is not read yet.
@@ -32,19 +39,16 @@ func readUpload(r *http.Request) (*upload, error) {
 	if err != nil || boundary == "" {
 		return nil, invalid.New("header.Content-Type", "expected multipart/form-data with a boundary")
 	}
-	body := &lines{r: bufio.NewReaderSize(r.Body, 64<<10), whole: true}
+	body := &lines{r: bufio.NewReaderSize(r.Body, 64<<10), whole: true, limit: maxMetadata + maxFraming}
 	parts := multipart.NewReader(body, boundary)
 	u := &upload{}
 	part, err := nextPart(parts, "metadata")
 	if err != nil {
 		return nil, err
 	}
-	u.metadata, err = io.ReadAll(io.LimitReader(part, maxMetadata+1))
+	u.metadata, err = readMetadata(part)
 	if err != nil {
-		return nil, fmt.Errorf("read metadata: %w: %w", archive.ErrTruncated, err)
-	}
-	if len(u.metadata) > maxMetadata {
-		return nil, statusProblem(http.StatusRequestEntityTooLarge, "the metadata are over 1 MiB")
+		return nil, err
 	}
 	part, err = nextPart(parts, "audio")
 	if err != nil {
@@ -52,7 +56,7 @@ func readUpload(r *http.Request) (*upload, error) {
 	}
 	body.whole = false
 	u.audio = archive.Audio{
-		FileName:  part.FileName(),
+		FileName:  lastName(part.FileName()),
 		MediaType: part.Header.Get("Content-Type"),
 		Body:      &audioPart{Part: part, parts: parts},
 		Bytes:     audioBytes(r.ContentLength, body.read, boundary),
@@ -61,13 +65,37 @@ func readUpload(r *http.Request) (*upload, error) {
 	return u, err
 }
 
+// readMetadata reads the JSON that describes an interaction, within its bound.
+func readMetadata(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxMetadata+1))
+	if err != nil {
+		return nil, broken(err, archive.ErrTruncated)
+	}
+	if len(data) > maxMetadata {
+		return nil, errMetadata
+	}
+	return data, nil
+}
+
+// broken says what a body that cannot be read on is: otherwise, unless the
+// body itself said why, or ended where its length says that it goes on.
+func broken(err, otherwise error) error {
+	switch {
+	case errors.Is(err, errStalled), errors.Is(err, errMetadata):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: %w", archive.ErrTruncated, err)
+	}
+	return fmt.Errorf("%w: %w", otherwise, err)
+}
+
 func nextPart(parts *multipart.Reader, name string) (*multipart.Part, error) {
 	part, err := parts.NextRawPart()
 	if err == io.EOF {
 		return nil, invalid.New("body."+name, "the part is missing: send `metadata` (JSON), then `audio` (the file)")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", archive.ErrFraming, err)
+		return nil, broken(err, archive.ErrFraming)
 	}
 	if part.FormName() != name {
 		return nil, invalid.New("body."+name, "expected this part here: send `metadata` (JSON) first, then `audio` (the file)")
@@ -111,6 +139,7 @@ func (p *audioPart) Read(buf []byte) (int, error) {
 type lines struct {
 	r     *bufio.Reader
 	whole bool
+	limit int64 // of what is read while whole is set
 	read  int64
 }
 
@@ -119,6 +148,9 @@ func (l *lines) Read(buf []byte) (n int, err error) {
 		n, err = l.r.Read(buf)
 		l.read += int64(n)
 		return n, err
+	}
+	if l.read > l.limit {
+		return 0, errMetadata
 	}
 	for n < len(buf) {
 		b, err := l.r.ReadByte()

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"earmark/internal/access"
 	"earmark/internal/archive"
@@ -75,6 +78,7 @@ var kinds = []kind{
 	{media.ErrNotAudio, 415, "not_audio", "The file is not audio that is taken in", "Send WAV, MP3, Ogg, FLAC, M4A, AAC, AMR, AIFF, AU, Matroska or WebM; raw gsm, ulaw, alaw, sln and g729 need a file name that says so."},
 	{archive.ErrTooLarge, 413, "too_large", "The recording is too large", "Split it, or raise EARMARK_MAX_BYTES on the server."},
 	{archive.ErrDigest, 422, "digest_mismatch", "The content does not match its Content-Digest", "Nothing was stored. Send it again."},
+	{errStalled, 408, "too_slow", "The body came too slowly", "Nothing was stored. Send it again."},
 	{archive.ErrTruncated, 400, "truncated", "The body ended before its announced length", "Nothing was stored. Send it again."},
 	{archive.ErrFraming, 400, "multipart_framing", "The multipart body does not have the expected form", "Send the part `metadata`, then the part `audio` as the last one; or use PUT with a raw body."},
 	{archive.ErrCorrupt, 500, "corrupt", "The stored recording is damaged", "No wrong byte was sent. Tell the operator; `earmark verify --all` names the damage."},
@@ -99,8 +103,8 @@ var byStatus = map[int]kind{
 	http.StatusForbidden:             {code: "forbidden", title: "This role may not do that", fix: "Ask an administrator for a key or role that may."},
 	http.StatusNotFound:              {code: "not_found", title: "There is nothing here", fix: "Check the address; /docs lists all routes."},
 	http.StatusMethodNotAllowed:      {code: "method_not_allowed", title: "The method is not allowed here", fix: "See /docs."},
-	http.StatusRequestTimeout:        {code: "timeout", title: "The body came too slowly", fix: "Send it again."},
 	http.StatusRequestEntityTooLarge: {code: "too_large", title: "The body is too large", fix: "Metadata are at most 1 MiB."},
+	http.StatusNotAcceptable:         {code: "not_acceptable", title: "There is no such form of it", fix: "Accept application/json."},
 	http.StatusUnsupportedMediaType:  {code: "unsupported_media_type", title: "The content type is not taken here", fix: "See /docs."},
 	http.StatusUnprocessableEntity:   {code: "invalid", title: "Some fields are wrong", fix: "Mend the fields in `errors`."},
 }
@@ -108,6 +112,21 @@ var byStatus = map[int]kind{
 // problemOf turns any error into the problem that a client sees. What is not
 // known is an opaque 500, and is logged.
 func problemOf(ctx context.Context, err error) *Problem {
+	p := classify(err)
+	if p == nil {
+		p = unexpected.problem(http.StatusInternalServerError, "")
+	}
+	if p.Status == http.StatusInternalServerError && ctx.Err() == nil {
+		slog.ErrorContext(ctx, "unexpected error", "request", requestID(ctx), "error", loggable(err))
+	}
+	located := *p
+	located.Instance = requestID(ctx)
+	return &located
+}
+
+var unexpected = kind{code: "internal", title: "Something went wrong here", fix: "Try again; quote `instance` when you ask for help."}
+
+func classify(err error) *Problem {
 	var known *Problem
 	if errors.As(err, &known) {
 		return known
@@ -118,20 +137,27 @@ func problemOf(ctx context.Context, err error) *Problem {
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
-			return k.problem(k.status, detailOf(k.err, err))
+			return k.problem(k.status, detailOf(err))
 		}
 	}
-	if ctx.Err() == nil {
-		slog.ErrorContext(ctx, "unexpected error", "request", requestID(ctx), "error", err)
-	}
-	return kind{code: "internal", title: "Something went wrong here", fix: "Try again; quote `instance` when you ask for help."}.
-		problem(http.StatusInternalServerError, "")
+	return nil
 }
 
-// detailOf is what a problem adds to its title: what its operation said.
-func detailOf(sentinel, err error) string {
-	if sentinel.Error() == err.Error() {
-		return ""
+// detailOf is what a problem adds to its title. What libraries say stays
+// inside: it may repeat what was sent, or tell how the house is built.
+func detailOf(err error) string {
+	var refused *lifecycle.GuardRailError
+	if errors.As(err, &refused) {
+		return refused.Error()
+	}
+	return ""
+}
+
+// loggable keeps the words of PostgreSQL, which may repeat a value, out of the log.
+func loggable(err error) string {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return "postgresql " + refused.Code + " " + refused.TableName + " " + refused.ConstraintName
 	}
 	return err.Error()
 }
@@ -148,45 +174,94 @@ func (k kind) problem(status int, detail string) *Problem {
 	return &Problem{Type: "/docs#" + k.code, Title: k.title, Status: status, Code: k.code, Detail: detail, Fix: k.fix}
 }
 
-// statusProblem is what huma asks for when it refuses a request itself. The
-// values that were sent are left out.
-func statusProblem(status int, message string, errs ...error) huma.StatusError {
+// statusProblem is a problem that its status says all about.
+func statusProblem(status int, detail string) *Problem {
 	k, ok := byStatus[status]
 	if !ok {
 		k = kind{code: "internal", title: http.StatusText(status)}
 	}
-	p := k.problem(status, message)
+	return k.problem(status, detail)
+}
+
+// huma makes its errors by these.
+func init() {
+	huma.NewError = func(status int, _ string, errs ...error) huma.StatusError {
+		return humaProblem(context.Background(), status, errs)
+	}
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, _ string, errs ...error) huma.StatusError {
+		return humaProblem(ctx.Context(), status, errs)
+	}
+}
+
+// humaProblem is what huma refuses a request with. Its own words are left out
+// where they repeat what was sent.
+func humaProblem(ctx context.Context, status int, errs []error) *Problem {
+	p := statusProblem(status, "")
 	for _, err := range errs {
-		var known *Problem
-		if errors.As(err, &known) {
-			return known
+		if known := classify(err); known != nil {
+			return problemOf(ctx, err)
 		}
 		var detailer huma.ErrorDetailer
 		if errors.As(err, &detailer) {
 			d := detailer.ErrorDetail()
-			p.Errors = append(p.Errors, ProblemField{Message: d.Message, Location: d.Location})
+			p.Errors = append(p.Errors, ProblemField{Message: plainMessage(d.Message), Location: plainLocation(d.Location)})
 		}
 	}
-	if status == http.StatusBadRequest && strings.Contains(message, "timeout") {
-		return byStatus[http.StatusRequestTimeout].problem(http.StatusRequestTimeout, "")
-	}
+	p.Instance = requestID(ctx)
 	return p
+}
+
+// plainMessage is a message of huma's without what follows its colon: the
+// words of parsers, which quote their input.
+func plainMessage(message string) string {
+	for _, known := range []string{"expected ", "required ", "unexpected property", "unknown query parameter",
+		"invalid integer", "invalid float", "invalid boolean", "invalid date/time", "invalid value"} {
+		if strings.HasPrefix(message, known) {
+			said, _, _ := strings.Cut(message, ": ")
+			return said
+		}
+	}
+	return "expected JSON of the form that /openapi.json describes"
+}
+
+var plainName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}(\[[0-9]{1,6}\])*$`)
+
+// plainLocation leaves out names that are none of a field: they are what was sent.
+func plainLocation(location string) string {
+	steps := strings.Split(location, ".")
+	for i, step := range steps {
+		if !plainName.MatchString(step) {
+			return strings.Join(append(steps[:i:i], "*"), ".")
+		}
+	}
+	return location
 }
 
 // refuse ends a gin request with the problem that err is.
 func refuse(c *gin.Context, err error) {
-	p := *problemOf(c.Request.Context(), err)
-	p.Instance = requestID(c.Request.Context())
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage {
-		c.Header("Retry-After", retryAfterSeconds)
-	}
+	p := problemOf(c.Request.Context(), err)
 	body, err := json.Marshal(p)
 	if err != nil {
 		c.AbortWithStatus(http.StatusInternalServerError)
 		return
 	}
+	h := c.Writer.Header()
+	// What an answer that did not come to be has said of itself.
+	for _, name := range []string{"Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified"} {
+		h.Del(name)
+	}
+	maps.Copy(h, p.headers())
 	c.Abort()
 	c.Data(p.Status, "application/problem+json", body)
 }
 
-const retryAfterSeconds = "10"
+// headers are what HTTP wants to stand beside the problem.
+func (p *Problem) headers() http.Header {
+	switch p.Status {
+	case http.StatusUnauthorized:
+		return http.Header{"Www-Authenticate": {`Bearer realm="earmark"`}}
+	case http.StatusServiceUnavailable, http.StatusInsufficientStorage, http.StatusTooManyRequests:
+		return http.Header{"Retry-After": {"10"}}
+	}
+	return http.Header{}
+}

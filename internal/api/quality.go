@@ -17,6 +17,10 @@ func (in *ListInput) quality() quality.List {
 	return quality.List{Limit: in.Limit, Cursor: in.Cursor}
 }
 
+// readsEvaluations: agents see their own by a right of their own, with the
+// questions that were asked.
+var readsEvaluations = needs{access.ReadQuality, access.ReadOwnEvaluations}
+
 func (a *API) quality() {
 	a.forms()
 	a.plans()
@@ -26,7 +30,7 @@ func (a *API) quality() {
 
 func (a *API) forms() {
 	tags := []string{"forms"}
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, needs{access.ReadQuality}, huma.Operation{
 		OperationID: "list-forms", Method: http.MethodGet, Path: "/v1/forms", Tags: tags,
 		Summary: "Evaluation forms, each in its latest version",
 	}, func(ctx context.Context, actor access.Actor, in *ListInput) (*body[archive.Page[quality.Form]], error) {
@@ -34,7 +38,7 @@ func (a *API) forms() {
 		return &body[archive.Page[quality.Form]]{page}, err
 	})
 	type createInput struct{ Body quality.NewForm }
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "create-form", Method: http.MethodPost, Path: "/v1/forms", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Keep a form and publish its first version",
 	}, func(ctx context.Context, actor access.Actor, in *createInput) (*body[quality.Form], error) {
@@ -45,7 +49,7 @@ func (a *API) forms() {
 		ByID
 		Version int `query:"version" minimum:"0" doc:"The latest when left out"`
 	}
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, readsEvaluations, huma.Operation{
 		OperationID: "get-form", Method: http.MethodGet, Path: "/v1/forms/{id}", Tags: tags,
 		Summary: "Read a version of a form",
 	}, func(ctx context.Context, actor access.Actor, in *readInput) (*body[quality.Form], error) {
@@ -56,7 +60,7 @@ func (a *API) forms() {
 		ByID
 		Body quality.Definition
 	}
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "publish-form", Method: http.MethodPost, Path: "/v1/forms/{id}/versions", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Publish a form's next version; those before stay as they are",
 	}, func(ctx context.Context, actor access.Actor, in *publishInput) (*body[quality.Form], error) {
@@ -67,7 +71,7 @@ func (a *API) forms() {
 
 func (a *API) plans() {
 	tags := []string{"sampling"}
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, needs{access.ReadQuality}, huma.Operation{
 		OperationID: "list-plans", Method: http.MethodGet, Path: "/v1/sampling-plans", Tags: tags,
 		Summary: "Sampling plans, newest first",
 	}, func(ctx context.Context, actor access.Actor, in *ListInput) (*body[archive.Page[quality.Plan]], error) {
@@ -75,7 +79,7 @@ func (a *API) plans() {
 		return &body[archive.Page[quality.Plan]]{page}, err
 	})
 	type createInput struct{ Body quality.NewPlan }
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "create-plan", Method: http.MethodPost, Path: "/v1/sampling-plans", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Plan what is drawn, how many, and for whom",
 	}, func(ctx context.Context, actor access.Actor, in *createInput) (*body[quality.Plan], error) {
@@ -86,7 +90,7 @@ func (a *API) plans() {
 		ByID
 		Body quality.Window
 	}
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "run-draw", Method: http.MethodPost, Path: "/v1/sampling-plans/{id}/draws", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Draw a sample from a window",
 		Description: "The seed's SHA-256 goes into the ledger first. A window that is over is drawn from at once (201); otherwise the draw waits for its end (202).",
@@ -108,21 +112,21 @@ func (a *API) plans() {
 		ListInput
 		Plan string `query:"plan" format:"uuid" doc:"Only this plan's"`
 	}
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, needs{access.ReadQuality}, huma.Operation{
 		OperationID: "list-draws", Method: http.MethodGet, Path: "/v1/draws", Tags: tags,
 		Summary: "Draws, newest first",
 	}, func(ctx context.Context, actor access.Actor, in *drawsInput) (*body[archive.Page[quality.Draw]], error) {
 		page, err := a.Quality.Draws(ctx, actor, quality.DrawQuery{PlanID: optionalID(in.Plan), List: in.quality()})
 		return &body[archive.Page[quality.Draw]]{page}, err
 	})
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, needs{access.ReadQuality}, huma.Operation{
 		OperationID: "get-draw", Method: http.MethodGet, Path: "/v1/draws/{id}", Tags: tags,
 		Summary: "Read a draw",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Draw], error) {
 		draw, err := a.Quality.Draw(ctx, actor, in.ID)
 		return &body[quality.Draw]{draw}, err
 	})
-	a.stream(access.ReadQuality, huma.Operation{
+	a.stream(needs{access.ReadQuality}, huma.Operation{
 		OperationID: "get-manifest", Method: http.MethodGet, Path: "/v1/draws/{id}/manifest", Tags: tags,
 		Summary:     "The signed manifest of a draw",
 		Description: "`earmark verify` draws again from it, offline, and gets the same picks.",
@@ -161,7 +165,7 @@ func (a *API) assignments() {
 		Reviewer    string `query:"reviewer" format:"uuid" doc:"Only this reviewer's"`
 		Agent       string `query:"agent" maxLength:"255" doc:"Only this agent's"`
 	}
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, needs{access.ReadQuality}, huma.Operation{
 		OperationID: "list-assignments", Method: http.MethodGet, Path: "/v1/assignments", Tags: tags,
 		Summary: "Assignments, newest first; reviewers see their own",
 	}, func(ctx context.Context, actor access.Actor, in *listAssignments) (*body[archive.Page[quality.Assignment]], error) {
@@ -171,7 +175,7 @@ func (a *API) assignments() {
 		})
 		return &body[archive.Page[quality.Assignment]]{page}, err
 	})
-	route(a, access.ReadQuality, huma.Operation{
+	route(a, needs{access.ReadQuality}, huma.Operation{
 		OperationID: "get-assignment", Method: http.MethodGet, Path: "/v1/assignments/{id}", Tags: tags,
 		Summary: "Read an assignment",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Assignment], error) {
@@ -184,7 +188,7 @@ func (a *API) assignments() {
 			ReviewerID uuid.UUID `json:"reviewer_id"`
 		}
 	}
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "reassign", Method: http.MethodPost, Path: "/v1/assignments/{id}/reassign", Tags: tags,
 		Summary: "Give an assignment to another reviewer",
 	}, func(ctx context.Context, actor access.Actor, in *reassignInput) (*body[quality.Assignment], error) {
@@ -201,14 +205,14 @@ func (a *API) assignments() {
 		Skipped     quality.Assignment  `json:"skipped"`
 		Replacement *quality.Assignment `json:"replacement"`
 	}
-	route(a, access.Evaluate, huma.Operation{
+	route(a, needs{access.Evaluate}, huma.Operation{
 		OperationID: "skip-assignment", Method: http.MethodPost, Path: "/v1/assignments/{id}/skip", Tags: tags,
 		Summary: "Give up an assignment; the agent's next interaction is drawn in its place",
 	}, func(ctx context.Context, actor access.Actor, in *reasonInput) (*body[skipped], error) {
 		assignment, replacement, err := a.Quality.Skip(ctx, actor, in.ID, in.Body.Reason)
 		return &body[skipped]{skipped{assignment, replacement}}, err
 	})
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "void-assignment", Method: http.MethodPost, Path: "/v1/assignments/{id}/void", Tags: tags,
 		Summary: "End an assignment without a replacement",
 	}, func(ctx context.Context, actor access.Actor, in *reasonInput) (*body[quality.Assignment], error) {
@@ -220,7 +224,7 @@ func (a *API) assignments() {
 func (a *API) evaluations() {
 	tags := []string{"evaluations"}
 	type submitInput struct{ Body quality.NewEvaluation }
-	route(a, access.Evaluate, huma.Operation{
+	route(a, needs{access.Evaluate}, huma.Operation{
 		OperationID: "submit-evaluation", Method: http.MethodPost, Path: "/v1/evaluations", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary: "Score what one is assigned; submitted again before its release, a revision is appended",
 	}, func(ctx context.Context, actor access.Actor, in *submitInput) (*body[quality.Evaluation], error) {
@@ -236,8 +240,7 @@ func (a *API) evaluations() {
 		Stream      string `query:"stream" enum:"random,targeted"`
 		State       string `query:"state" maxLength:"32"`
 	}
-	// Agents see their own by a right of their own: the operation decides.
-	route(a, "", huma.Operation{
+	route(a, readsEvaluations, huma.Operation{
 		OperationID: "list-evaluations", Method: http.MethodGet, Path: "/v1/evaluations", Tags: tags,
 		Summary: "Evaluations in their latest revision; reviewers see their own, agents the released ones of their own calls",
 	}, func(ctx context.Context, actor access.Actor, in *listEvaluations) (*body[archive.Page[quality.Evaluation]], error) {
@@ -247,14 +250,14 @@ func (a *API) evaluations() {
 		})
 		return &body[archive.Page[quality.Evaluation]]{page}, err
 	})
-	route(a, "", huma.Operation{
+	route(a, readsEvaluations, huma.Operation{
 		OperationID: "get-evaluation", Method: http.MethodGet, Path: "/v1/evaluations/{id}", Tags: tags,
 		Summary: "Read an evaluation",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Evaluation], error) {
 		evaluation, err := a.Quality.Evaluation(ctx, actor, in.ID)
 		return &body[quality.Evaluation]{evaluation}, err
 	})
-	route(a, access.ManageQuality, huma.Operation{
+	route(a, needs{access.ManageQuality}, huma.Operation{
 		OperationID: "release-evaluation", Method: http.MethodPost, Path: "/v1/evaluations/{id}/release", Tags: tags,
 		Summary: "Let the agent see an evaluation; the draw's hold ends",
 	}, func(ctx context.Context, actor access.Actor, in *ByID) (*body[quality.Evaluation], error) {

@@ -7,6 +7,8 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
@@ -19,7 +21,8 @@ import (
 
 func (a *API) recordings() {
 	answer := a.answer("The recording, with its receipt", archive.Recording{})
-	a.stream(access.SubmitInteractions, huma.Operation{
+	hears := needs{access.Hear, access.HearOwn}
+	a.stream(needs{access.SubmitInteractions}, huma.Operation{
 		OperationID: "put-recording", Method: http.MethodPut, Path: "/v1/interactions/{id}/recordings/{name}", Tags: []string{"recordings"},
 		Summary:     "Take in a recording as a raw body",
 		Description: "A second call with the same bytes answers 200. With Content-Digest (RFC 9530), bytes that do not match are refused. Raw gsm, ulaw, alaw, sln and g729 need a file name.",
@@ -42,12 +45,12 @@ func (a *API) recordings() {
 			"206":     {Description: "The range that was asked for", Content: map[string]*huma.MediaType{"audio/*": {Schema: binary}}},
 			"default": a.problemAnswer()},
 	}
-	a.stream(access.Hear, listen, a.play)
+	a.stream(hears, listen, a.play)
 	head := listen
 	head.Method, head.OperationID = http.MethodHead, "head-recording"
-	a.stream(access.Hear, head, a.play)
+	a.stream(hears, head, a.play)
 
-	a.stream(access.Hear, huma.Operation{
+	a.stream(hears, huma.Operation{
 		OperationID: "get-peaks", Method: http.MethodGet, Path: "/v1/interactions/{id}/recordings/{name}/peaks", Tags: []string{"recordings"},
 		Summary:     "The waveform's peaks",
 		Description: "In audiowaveform's .dat layout, version 2: 8 bit, 20 pairs a second. 404 until the recording has been analysed.",
@@ -74,7 +77,6 @@ func (a *API) putRecording(c *gin.Context, actor access.Actor) error {
 	if err != nil {
 		return err
 	}
-	keepAlive(c)
 	recording, isNew, err := a.Archive.PutRecording(c.Request.Context(), actor, id, archive.Audio{
 		Name:      c.Param("name"),
 		FileName:  fileName(c),
@@ -101,13 +103,20 @@ func idInPath(c *gin.Context) (uuid.UUID, error) {
 
 func fileName(c *gin.Context) string {
 	if name := c.Query("file_name"); name != "" {
-		return name
+		return lastName(name)
 	}
 	_, params, err := mime.ParseMediaType(c.GetHeader("Content-Disposition"))
 	if err != nil {
 		return ""
 	}
-	return params["filename"]
+	return lastName(params["filename"])
+}
+
+// lastName is a file's name without its folders. A name in another encoding
+// than UTF-8 is no reason to lose a call: what cannot be read is marked.
+func lastName(name string) string {
+	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	return strings.ToValidUTF8(name, "\ufffd")
 }
 
 func (a *API) play(c *gin.Context, actor access.Actor) error {
@@ -125,25 +134,39 @@ func (a *API) play(c *gin.Context, actor access.Actor) error {
 	h.Set("Content-Type", l.MediaType)
 	h.Set("ETag", l.ETag)
 	h.Set("Cache-Control", "private, no-store")
+	if strings.Count(c.GetHeader("Range"), ",") >= maxRanges {
+		c.Request.Header.Del("Range")
+	}
 	sound := &seeker{ctx: ctx, l: l, header: h}
 	http.ServeContent(c.Writer, c.Request, "", l.Recording.ReceivedAt, sound)
-	return errors.Join(sound.failed, sound.Close())
+	return sound.finish()
 }
+
+// maxRanges bounds the ranges of one request, each of which is a read of the
+// object store. Who asks for more is given the whole, as RFC 9110 allows.
+const maxRanges = 16
 
 // seeker lets http.ServeContent, which knows Range, If-Range and the
 // conditional headers, read a recording with one read of the object store a
-// range: by the time it reads, it has said how many bytes it will send.
+// range: by the time it reads, it has said how many bytes it will send. For
+// several ranges it reads in a goroutine that may outlive it: hence the lock.
 type seeker struct {
 	ctx    context.Context
 	l      *archive.Listening
 	header http.Header
-	at     int64
-	open   io.ReadCloser
+
+	mu   sync.Mutex
+	at   int64
+	open io.ReadCloser
 	// failed is what kept a byte from being read: ServeContent tells nobody.
 	failed error
 }
 
+var errFinished = errors.New("the answer is finished")
+
 func (s *seeker) Seek(offset int64, whence int) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch whence {
 	case io.SeekCurrent:
 		offset += s.at
@@ -154,7 +177,7 @@ func (s *seeker) Seek(offset int64, whence int) (int64, error) {
 		return 0, errors.New("seek before the start")
 	}
 	if offset != s.at {
-		if err := s.Close(); err != nil {
+		if err := s.close(); err != nil {
 			return 0, err
 		}
 	}
@@ -163,6 +186,11 @@ func (s *seeker) Seek(offset int64, whence int) (int64, error) {
 }
 
 func (s *seeker) Read(buf []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return 0, s.failed
+	}
 	if s.at >= s.l.Size {
 		return 0, io.EOF
 	}
@@ -191,7 +219,16 @@ func (s *seeker) wanted() int64 {
 	return announced
 }
 
-func (s *seeker) Close() error {
+// finish ends all reading and says what kept a byte from being read.
+func (s *seeker) finish() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	failed := s.failed
+	s.failed = errFinished
+	return errors.Join(failed, s.close())
+}
+
+func (s *seeker) close() error {
 	if s.open == nil {
 		return nil
 	}

@@ -97,9 +97,10 @@ func survive(log *slog.Logger) gin.HandlerFunc {
 				panic(p)
 			}
 			log.Error("panic", "request", requestID(c.Request.Context()), "route", c.FullPath(), "stack", string(debug.Stack()))
-			if !c.Writer.Written() {
-				refuse(c, errPanic)
+			if c.Writer.Written() {
+				panic(http.ErrAbortHandler) // what is out must not pass for the whole
 			}
+			refuse(c, errPanic)
 		}()
 		c.Next()
 	}
@@ -115,7 +116,6 @@ func authenticate(a *access.Access) gin.HandlerFunc {
 		ctx := c.Request.Context()
 		actor, found, err := whoAsks(ctx, a, c.Request)
 		if err != nil {
-			c.Header("WWW-Authenticate", `Bearer realm="earmark"`)
 			refuse(c, err)
 			return
 		}
