@@ -240,7 +240,29 @@ func setErasure(ctx context.Context, tx *db.Tx, request uuid.UUID, state string)
 	return err
 }
 
+// forgetFilters takes a customer out of what staff looked for: there they may
+// stand in any form, as the last digits too.
+func forgetFilters(ctx context.Context, tx *db.Tx, customer uuid.UUID) error {
+	// A hold that is still searching by its filter needs the whole of it.
+	for table, settled := range map[string]string{"purges": "true", "legal_holds": "not searching"} {
+		_, err := tx.Exec(ctx, `
+			update `+table+` f set filter = filter - 'customer' - 'q'
+			where filter ? 'customer' and `+settled+` and exists (
+				select from customer_identifiers c where c.customer_id = $1 and (
+					lower(f.filter ->> 'customer') = lower(c.value)
+					or c.kind = 'phone' and c.value like '%' || ltrim(regexp_replace(f.filter ->> 'customer', '\D', '', 'g'), '0')))`,
+			customer)
+		if err != nil {
+			return fmt.Errorf("forget filters of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
 func (l *Lifecycle) endErasure(ctx context.Context, tx *db.Tx, r Erasure) error {
+	if err := forgetFilters(ctx, tx, r.CustomerID); err != nil {
+		return err
+	}
 	if err := l.Consent.ScrubCustomer(ctx, tx, r.CustomerID); err != nil {
 		return err
 	}

@@ -266,3 +266,34 @@ func TestErasureUnderWay(t *testing.T) {
 	}
 	b.wantSound(t)
 }
+
+// Numbers that staff looked for go with the customer they are of.
+func TestErasureForgetsWhatWasLookedFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	theirs, other := b.call(t, from(phone)), b.call(t, from("0987654321"))
+	customer := b.customerOf(t, theirs)
+	for _, number := range []string{phone, "+84 912 345 678", "5678", "0987654321"} {
+		n := NewPurge{Reason: "r", Filter: &archive.Query{Customer: number}}
+		if _, err := b.Preview(t.Context(), b.officer, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := b.PlaceHold(t.Context(), b.officer, NewHold{Matter: "m", Reason: "r", Filter: &archive.Query{Customer: phone}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Interactions != 1 {
+		t.Errorf("the hold has %d interactions, want 1", h.Interactions)
+	}
+	b.erase(t, customer)
+	b.release(t, h.ID)
+	b.mustWork(t)
+	b.wantForgotten(t, customer)
+	b.wantKept(t, other)
+	kept := value[[]string](t, b, `select array_agg(filter ->> 'customer') from (
+		select filter from purges union all select filter from legal_holds) f where filter ? 'customer'`)
+	if diff := cmp.Diff([]string{"0987654321"}, kept); diff != "" {
+		t.Errorf("filters that name a customer (-want +got):\n%s", diff)
+	}
+}

@@ -34,7 +34,8 @@ type Hold struct {
 	Matter string    `json:"matter"`
 	Reason string    `json:"reason"`
 	// State is active, release_requested or released.
-	State  string         `json:"state"`
+	State string `json:"state"`
+	// Filter is without the customer and the words looked for, once it is released.
 	Filter *archive.Query `json:"filter,omitempty"`
 	// Placing says that the search has not been gone through to its end yet.
 	Placing bool `json:"placing" db:"searching"`
@@ -263,7 +264,8 @@ func (l *Lifecycle) ApproveRelease(ctx context.Context, actor access.Actor, id u
 		tx.Enqueue(sweepLater(tx, "hold:"+id.String()+":release"))
 		tx.Record(ledger.Entry{Actor: actor.String(), Action: "hold.released", Subject: "hold:" + id.String()})
 		_, err = tx.Exec(ctx, `
-			update legal_holds set state = 'released', searching = false, released_by = $2, released_at = $3
+			update legal_holds set state = 'released', searching = false, released_by = $2, released_at = $3,
+				filter = filter - 'customer' - 'q'
 			where id = $1`, id, actor.PersonString(), tx.Now)
 		return err
 	})

@@ -215,7 +215,23 @@ func (m *machine) cancel(r *rapid.T) {
 	delete(m.purges, id)
 }
 
-func (m *machine) works(r *rapid.T) { m.fatal(r, m.work(m.t)) }
+// works lets the workers work, who try again what is incomplete: what died in
+// the middle of a commit may still hold its locks.
+func (m *machine) works(r *rapid.T) {
+	deadline := time.After(10 * time.Second)
+	for {
+		err := m.work(m.t)
+		if !errors.Is(err, ErrIncomplete) {
+			m.fatal(r, err)
+			return
+		}
+		select {
+		case <-deadline:
+			r.Fatal(err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
 
 func (m *machine) dies(r *rapid.T) {
 	m.crashAt("", rapid.IntRange(1, 8).Draw(r, "moment"))
@@ -305,11 +321,11 @@ func (m *machine) states(r *rapid.T) map[uuid.UUID]archive.State {
 // never shielded is gone, and no request waits without a hold.
 func (m *machine) settle(r *rapid.T) {
 	for range 3 {
-		m.fatal(r, m.work(m.t))
+		m.works(r)
 		m.clock.advance(2 * otherPurgeRetry)
 		m.sweep(r)
 	}
-	m.fatal(r, m.work(m.t))
+	m.works(r)
 	m.check(r)
 	for id, state := range m.states(r) {
 		call := m.calls[id]

@@ -65,8 +65,9 @@ type Purge struct {
 	// Kind is chosen (by staff), retention or erasure.
 	Kind string `json:"kind"`
 	// State is previewed, approved, running, done or cancelled.
-	State            string         `json:"state"`
-	Reason           string         `json:"reason"`
+	State  string `json:"state"`
+	Reason string `json:"reason"`
+	// Filter is without the customer and the words looked for, once it is over.
 	Filter           *archive.Query `json:"filter,omitempty"`
 	PolicyID         *uuid.UUID     `json:"policy_id,omitempty"`
 	ErasureRequestID *uuid.UUID     `json:"erasure_request_id,omitempty"`
@@ -326,8 +327,9 @@ func (l *Lifecycle) Cancel(ctx context.Context, actor access.Actor, id uuid.UUID
 		if p.Kind != "chosen" || p.State != "previewed" && p.State != "approved" {
 			return ErrState
 		}
-		_, err = tx.Exec(ctx, `update purges set state = 'cancelled', cancelled_by = $2, cancelled_at = $3 where id = $1`,
-			id, actor.PersonString(), tx.Now)
+		_, err = tx.Exec(ctx, `
+			update purges set state = 'cancelled', cancelled_by = $2, cancelled_at = $3, filter = filter - 'customer' - 'q'
+			where id = $1`, id, actor.PersonString(), tx.Now)
 		if err != nil {
 			return err
 		}
