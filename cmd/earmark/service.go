@@ -69,7 +69,7 @@ func openService(ctx context.Context, s settings, limits limits, log *slog.Logge
 	v.access = access.New(d)
 	v.consent = consent.New(d, region)
 	v.archive, err = archive.New(ctx, archive.Options{
-		DB: d, Blob: store, Keys: ring, Consent: v.consent, Signer: v.signer, Retention: lifecycle.RetainUntil,
+		DB: d, Blob: store, Keys: ring, Consent: v.consent, Region: region, Signer: v.signer, Retention: lifecycle.RetainUntil,
 		SpoolDir: filepath.Join(s.Data, "spool"), MaxBytes: limits.MaxBytes, QuarantineTerm: limits.QuarantineTerm,
 	})
 	if err != nil {

@@ -59,11 +59,18 @@ func (c *Consent) Decide(ctx context.Context, q db.Querier, actor access.Actor, 
 	if err != nil {
 		return Decision{}, err
 	}
+	now := c.db.Now()
+	if actor.Basis != nil {
+		if s := lessRefused(*actor.Basis, record, now); len(s.Purposes) > 0 {
+			// Whatever the source's basis is: it need not be read and locked.
+			return rest(s), nil
+		}
+	}
 	sources, err := readSourceBasis(ctx, q, source)
 	if err != nil {
 		return Decision{}, err
 	}
-	return decide(record, c.db.Now(), actor.Basis, sources), nil
+	return decide(record, now, sources), nil
 }
 
 // Covers says whether an interaction may be opened for purpose p now. It was
