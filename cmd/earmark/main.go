@@ -37,6 +37,7 @@ type commands struct {
 	User    userCommand    `cmd:"" help:"People who sign in."`
 	Verify  verifyCommand  `cmd:"" help:"Check a certificate or a draw's manifest offline, or with --all everything stored."`
 	Demo    demoCommand    `cmd:"" help:"Show the whole life of a recording on a service of its own."`
+	Bench   benchCommand   `cmd:"" help:"Measure a running service beside its direct limit."`
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running service whether it is ready."`
 	Version     kong.VersionFlag   `help:"Print the version."`
