@@ -26,6 +26,7 @@ type limits struct {
 	QuarantineTerm time.Duration `env:"EARMARK_QUARANTINE_TERM" default:"720h" help:"How long what has no lawful basis is kept."`
 	ErasureTerm    time.Duration `env:"EARMARK_ERASURE_TERM" default:"72h" help:"How soon a request for erasure is to be done."`
 	Connections    int32         `env:"EARMARK_DATABASE_CONNECTIONS" default:"16" help:"Connections to PostgreSQL at most."`
+	Lease          time.Duration `env:"EARMARK_LEASE" default:"1m" help:"How long a job may be without a sign of life before another worker takes it."`
 }
 
 type upCommand struct {
@@ -75,7 +76,7 @@ func (c *upCommand) runOn(ctx context.Context, s settings, o *output, log *slog.
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return v.work(ctx, s, log) })
+	group.Go(func() error { return v.work(ctx, s.RedisURL, c.Lease, log) })
 	group.Go(func() error {
 		return v.serve(ctx, c.Addr, log, func(addr string) { greet(o, addr, oneTime) })
 	})
@@ -135,7 +136,7 @@ type workerCommand struct {
 // Run works until a signal comes.
 func (c *workerCommand) Run(ctx context.Context, o *output) error {
 	return withService(ctx, c.settings, c.limits, o, func(v *service, log *slog.Logger) error {
-		return v.work(ctx, c.settings, log)
+		return v.work(ctx, c.RedisURL, c.Lease, log)
 	})
 }
 
@@ -157,7 +158,8 @@ const drain = 10 * time.Second
 // serve answers HTTP until ctx ends, and lets what is under way finish.
 func (v *service) serve(ctx context.Context, addr string, log *slog.Logger, listening func(addr string)) error {
 	pages, err := console.New(console.Options{
-		Access: v.access, Consent: v.consent, Archive: v.archive, Lifecycle: v.lifecycle, Quality: v.quality, Log: log,
+		Access: v.access, Consent: v.consent, Archive: v.archive, Lifecycle: v.lifecycle, Quality: v.quality,
+		Actor: api.ActorFrom, Log: log,
 	})
 	if err != nil {
 		return err
@@ -191,10 +193,10 @@ func (v *service) serve(ctx context.Context, addr string, log *slog.Logger, list
 	return group.Wait()
 }
 
-func (v *service) work(ctx context.Context, s settings, log *slog.Logger) error {
+func (v *service) work(ctx context.Context, redisURL string, lease time.Duration, log *slog.Logger) error {
 	w, err := workers.New(workers.Options{
-		DB: v.db, RedisURL: s.RedisURL, Access: v.access, Archive: v.archive, Lifecycle: v.lifecycle, Quality: v.quality,
-		Audit: v.audit, Log: log,
+		DB: v.db, RedisURL: redisURL, Access: v.access, Archive: v.archive, Lifecycle: v.lifecycle, Quality: v.quality,
+		Audit: v.audit, Log: log, Lease: lease,
 	})
 	if err != nil {
 		return err
