@@ -225,16 +225,13 @@ func (l *Lifecycle) noteFailure(ctx context.Context, id uuid.UUID, batch []uuid.
 
 // errorCode is what is kept of an error: the store's own words may hold anything.
 func errorCode(err error) string {
-	for code, target := range map[string]error{
-		"store_unavailable": blob.ErrUnavailable,
-		"not_confirmed":     blob.ErrUnconfirmed,
-		"locked":            blob.ErrLocked,
-		"interrupted":       context.Canceled,
-		"timed_out":         context.DeadlineExceeded,
-	} {
-		if errors.Is(err, target) {
-			return code
-		}
+	switch {
+	case errors.Is(err, blob.ErrUnavailable):
+		return "store_unavailable"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timed_out"
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
 	}
 	return "failed"
 }
@@ -429,7 +426,7 @@ func removeLater(id uuid.UUID, due time.Time) db.Job {
 
 // removeUnlocked tries again to remove what the certificate says remains.
 func (l *Lifecycle) removeUnlocked(ctx context.Context, id uuid.UUID) error {
-	locked, err := items(ctx, l.DB, `
+	kept, err := items(ctx, l.DB, `
 		where purge_id = $1 and state = 'gone' and remaining is not null order by interaction_id`, id)
 	if err != nil {
 		return err
@@ -437,7 +434,7 @@ func (l *Lifecycle) removeUnlocked(ctx context.Context, id uuid.UUID) error {
 	var due []uuid.UUID
 	var later []CertifiedRemaining
 	now := l.DB.Now()
-	for _, item := range locked {
+	for _, item := range kept {
 		if stillLocked(item.Remaining, now) {
 			later = append(later, remainingOf(item)...)
 			continue
@@ -456,8 +453,8 @@ func (l *Lifecycle) removeUnlocked(ctx context.Context, id uuid.UUID) error {
 			return err
 		}
 	}
-	at, any := firstUnlock(later, now)
-	if !any || len(due) == 0 {
+	at, locked := firstUnlock(later, now)
+	if !locked || len(due) == 0 {
 		return nil
 	}
 	return l.DB.Write(ctx, func(tx *db.Tx) error {
