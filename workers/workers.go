@@ -37,7 +37,7 @@ type Options struct {
 	Audit     *audit.Audit
 	Log       *slog.Logger
 	// Lease is how long a job may be out without a sign of life before
-	// another worker takes it; a minute when zero.
+	// another worker takes it; a minute when not positive.
 	Lease time.Duration
 }
 
@@ -50,7 +50,7 @@ type Workers struct {
 
 // New prepares the workers; Run starts them.
 func New(o Options) (*Workers, error) {
-	if o.Lease == 0 {
+	if o.Lease <= 0 {
 		o.Lease = time.Minute
 	}
 	redis, err := asynq.ParseRedisURI(o.RedisURL)
