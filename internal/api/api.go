@@ -168,10 +168,10 @@ func (n needs) check(ctx context.Context) error {
 
 // route mounts an operation that takes and gives JSON. do gets who asks.
 func route[I, O any](a *API, n needs, op huma.Operation, do func(context.Context, access.Actor, *I) (*O, error)) {
-	a.declare(&op, n)
+	name := a.declare(&op, n)
 	op.BodyReadTimeout = -1 // attend has its own
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
-		if err := n.check(ctx.Context()); err != nil {
+		if err := a.routes[name].check(ctx.Context()); err != nil {
 			refuse(humagin.Unwrap(ctx), err)
 			return
 		}
@@ -193,10 +193,10 @@ func route[I, O any](a *API, n needs, op huma.Operation, do func(context.Context
 // stream mounts a handler on gin itself, for bodies that are not JSON, and
 // adds it to the OpenAPI document.
 func (a *API) stream(n needs, op huma.Operation, handle func(*gin.Context, access.Actor) error) {
-	a.declare(&op, n)
+	name := a.declare(&op, n)
 	a.huma.OpenAPI().AddOperation(&op)
 	a.engine.Handle(op.Method, ginPath(op.Path), func(c *gin.Context) {
-		err := n.check(c.Request.Context())
+		err := a.routes[name].check(c.Request.Context())
 		if err == nil {
 			err = knownQuery(c, op.Parameters)
 		}
@@ -217,11 +217,13 @@ func (a *API) stream(n needs, op huma.Operation, handle func(*gin.Context, acces
 	})
 }
 
-func (a *API) declare(op *huma.Operation, n needs) {
-	a.routes[op.Method+" "+op.Path] = n
+func (a *API) declare(op *huma.Operation, n needs) (name string) {
+	name = op.Method + " " + op.Path
+	a.routes[name] = n
 	if len(n) > 0 {
 		op.Extensions = map[string]any{"x-earmark-actions": n}
 	}
+	return name
 }
 
 // knownQuery refuses a query parameter that the route does not have, as the

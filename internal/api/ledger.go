@@ -45,9 +45,9 @@ func (a *API) ledger() {
 	})
 	type proofInput struct {
 		Entry string `query:"entry" format:"uuid" doc:"Prove that this entry is in the ledger"`
-		Leaf  int64  `query:"leaf" minimum:"0" default:"-1" doc:"Or the entry at this leaf"`
+		Leaf  int64  `query:"leaf" minimum:"-1" default:"-1" doc:"Or the entry at this leaf"`
 		Size  int64  `query:"size" minimum:"0" doc:"In the tree of this size; the newest checkpoint's when left out"`
-		Old   int64  `query:"old" minimum:"0" default:"-1" doc:"Prove that the tree of this size"`
+		Old   int64  `query:"old" minimum:"-1" default:"-1" doc:"Prove that the tree of this size"`
 		New   int64  `query:"new" minimum:"0" doc:"is the beginning of the tree of this size"`
 	}
 	type proof struct {
@@ -79,7 +79,7 @@ func (a *API) ledger() {
 }
 
 func noteAnswer(description string) *huma.Response {
-	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{"text/plain": {Schema: text}}}
+	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{"text/plain": {Schema: anyText}}}
 }
 
 func (a *API) leafOf(ctx context.Context, actor access.Actor, entry string, leaf int64) (int64, error) {

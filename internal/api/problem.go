@@ -247,7 +247,7 @@ func refuse(c *gin.Context, err error) {
 	}
 	h := c.Writer.Header()
 	// What an answer that did not come to be has said of itself.
-	for _, name := range []string{"Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified"} {
+	for _, name := range []string{"Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified"} {
 		h.Del(name)
 	}
 	maps.Copy(h, p.headers())

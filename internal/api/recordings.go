@@ -27,9 +27,9 @@ func (a *API) recordings() {
 		Summary:     "Take in a recording as a raw body",
 		Description: "A second call with the same bytes answers 200. With Content-Digest (RFC 9530), bytes that do not match are refused. Raw gsm, ulaw, alaw, sln and g729 need a file name.",
 		Parameters: []*huma.Param{pathID, pathName,
-			{Name: "file_name", In: "query", Schema: text, Description: "The file's name; Content-Disposition's filename is taken too"},
-			{Name: "Content-Digest", In: "header", Schema: text, Description: "sha-256=:<base64>: or sha-512=:<base64>:"}},
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"audio/*": {Schema: binary}}},
+			{Name: "file_name", In: "query", Schema: anyText, Description: "The file's name; Content-Disposition's filename is taken too"},
+			{Name: "Content-Digest", In: "header", Schema: anyText, Description: "sha-256=:<base64>: or sha-512=:<base64>:"}},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"audio/*": {Schema: anyBytes}}},
 		Responses:   map[string]*huma.Response{"201": answer, "200": answer, "default": a.problemAnswer()},
 	}, a.putRecording)
 
@@ -38,11 +38,11 @@ func (a *API) recordings() {
 		Summary:     "Hear a recording, for a purpose",
 		Description: "Gives the bytes that were sent, with Range and ETag. Each listener, recording and purpose leaves an entry in the ledger every 15 minutes.",
 		Parameters: []*huma.Param{pathID, pathName,
-			{Name: "purpose", In: "query", Required: true, Schema: text, Description: "Why: one of GET /v1/purposes that your role may use and the basis covers"},
+			{Name: "purpose", In: "query", Required: true, Schema: anyText, Description: "Why: one of GET /v1/purposes that your role may use and the basis covers"},
 			{Name: "listening", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean}, Description: "true: the copy that every browser plays, where the original is not one"}},
 		Responses: map[string]*huma.Response{
-			"200":     {Description: "All of it", Content: map[string]*huma.MediaType{"audio/*": {Schema: binary}}},
-			"206":     {Description: "The range that was asked for", Content: map[string]*huma.MediaType{"audio/*": {Schema: binary}}},
+			"200":     {Description: "All of it", Content: map[string]*huma.MediaType{"audio/*": {Schema: anyBytes}}},
+			"206":     {Description: "The range that was asked for", Content: map[string]*huma.MediaType{"audio/*": {Schema: anyBytes}}},
 			"default": a.problemAnswer()},
 	}
 	a.stream(hears, listen, a.play)
@@ -56,14 +56,14 @@ func (a *API) recordings() {
 		Description: "In audiowaveform's .dat layout, version 2: 8 bit, 20 pairs a second. 404 until the recording has been analysed.",
 		Parameters:  []*huma.Param{pathID, pathName},
 		Responses: map[string]*huma.Response{
-			"200":     {Description: "The peaks", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary}}},
+			"200":     {Description: "The peaks", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: anyBytes}}},
 			"default": a.problemAnswer()},
 	}, a.peaks)
 }
 
 var (
-	text     = &huma.Schema{Type: huma.TypeString}
-	binary   = &huma.Schema{Type: huma.TypeString, Format: "binary"}
+	anyText  = &huma.Schema{Type: huma.TypeString}
+	anyBytes = &huma.Schema{Type: huma.TypeString, Format: "binary"}
 	pathID   = &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}, Description: "The interaction's id"}
 	pathName = &huma.Param{Name: "name", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[a-z0-9._-]{1,64}$"}, Description: "The recording's name, such as audio"}
 )
