@@ -202,12 +202,16 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 // flush sends all entries and jobs in one round trip.
 func (tx *Tx) flush(ctx context.Context) error {
 	batch := &pgx.Batch{}
-	for _, e := range tx.entries {
-		text, err := e.Encode()
-		if err != nil {
-			return fmt.Errorf("ledger entry %s: %w", e.Action, err)
+	if len(tx.entries) > 0 {
+		ids, texts := make([]uuid.UUID, len(tx.entries)), make([]string, len(tx.entries))
+		for i, e := range tx.entries {
+			text, err := e.Encode()
+			if err != nil {
+				return fmt.Errorf("ledger entry %s: %w", e.Action, err)
+			}
+			ids[i], texts[i] = e.ID, text
 		}
-		batch.Queue(`insert into ledger_pending (id, entry) values ($1, $2)`, e.ID, text)
+		batch.Queue(`insert into ledger_pending (id, entry) select * from unnest($1::uuid[], $2::text[])`, ids, texts)
 	}
 	for _, j := range tx.jobs {
 		due := j.DueAt

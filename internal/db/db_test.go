@@ -196,8 +196,8 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	if runs[0]+runs[1] != 3 {
-		t.Errorf("%v runs: one of the two was to run again", runs)
+	if runs[0]+runs[1] < 3 {
+		t.Errorf("%v runs: at least one of the two was to run again", runs)
 	}
 	if diff := cmp.Diff([]int32{2, 2}, query[int32](t, d, `select n from counters order by id`)); diff != "" {
 		t.Error(diff)
