@@ -116,7 +116,7 @@ func (b *bench) drawOnce(ctx context.Context, supervisor client, plan uuid.UUID,
 	}
 	seconds = time.Since(began).Seconds()
 	if draw.State != "drawn" || draw.Eligible != eligible || draw.Agents != b.Agents || draw.Picked != b.Agents*perAgent {
-		return 0, fmt.Errorf("%w: %d of %d were picked for %d agents", errPicks, draw.Picked, draw.Eligible, draw.Agents)
+		return 0, fmt.Errorf("%w: %s, %d of %d were picked for %d agents", errPicks, draw.State, draw.Picked, draw.Eligible, draw.Agents)
 	}
 	manifest, err := b.document(ctx, supervisor, "/v1/draws/"+draw.ID.String()+"/manifest")
 	if err != nil {

@@ -40,7 +40,7 @@ const seedFunctions = `
 	create function bench_phone(n bigint) returns text language sql immutable parallel safe as
 		$$ select '+849' || lpad(n::text, 8, '0') $$;
 	create function bench_basis() returns jsonb language sql immutable parallel safe as
-		$$ select '{"basis": "legitimate_interests", "reason": "benchmark", "purposes": ["quality_assurance"]}'::jsonb $$;`
+		$$ select '{"basis": "legitimate_interests", "status": "granted", "reason": "benchmark", "purposes": ["quality_assurance"]}'::jsonb $$;`
 
 const (
 	seedCustomers = `

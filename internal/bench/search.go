@@ -19,7 +19,7 @@ const (
 	deepPages = 20
 	deepPage  = 500
 	// deepPlaces are measured in turn, each with values of its own.
-	deepPlaces = 8
+	deepPlaces = 4
 )
 
 // search asks for pages by every filter, one request at a time, beside the
