@@ -114,6 +114,7 @@ func docsProblems() []docsProblem {
 	for _, k := range kinds {
 		add(k, k.status)
 	}
+	add(unreached, http.StatusServiceUnavailable)
 	for status, k := range byStatus {
 		add(k, status)
 	}

@@ -113,16 +113,23 @@ var byStatus = map[int]kind{
 // known is an opaque 500, and is logged.
 func problemOf(ctx context.Context, err error) *Problem {
 	p := classify(err)
-	if p == nil {
+	unknown := p == nil || p.Status == http.StatusInternalServerError
+	switch {
+	case p != nil:
+	case db.Unavailable(err):
+		p = unreached.problem(http.StatusServiceUnavailable, "")
+	default:
 		p = unexpected.problem(http.StatusInternalServerError, "")
 	}
-	if p.Status == http.StatusInternalServerError && ctx.Err() == nil {
+	if unknown && ctx.Err() == nil {
 		slog.ErrorContext(ctx, "unexpected error", "request", requestID(ctx), "error", loggable(err))
 	}
 	located := *p
 	located.Instance = requestID(ctx)
 	return &located
 }
+
+var unreached = kind{code: "database_unavailable", title: "The database does not answer", fix: "Nothing was stored. Try again after a while."}
 
 var unexpected = kind{code: "internal", title: "Something went wrong here", fix: "Try again; quote `instance` when you ask for help."}
 
