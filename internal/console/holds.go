@@ -29,7 +29,7 @@ func (c *Console) holds(v *visit) error {
 		return err
 	}
 	p.Next = pageAddress(v, p.NextCursor)
-	if p.Names, err = c.names(v.Request.Context()); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("holds", "holds.title", p)
@@ -106,7 +106,7 @@ func (c *Console) hold(v *visit) error {
 	if p.Criteria, err = criteria(p.Filter); err != nil {
 		return err
 	}
-	if p.Names, err = c.names(ctx); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("hold", "hold.title", p)

@@ -41,7 +41,7 @@ func (c *Console) home(v *visit) error {
 		}
 	}
 	var err error
-	if p.Names, err = c.names(v.Request.Context()); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("home", "home.title", p)

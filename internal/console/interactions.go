@@ -173,7 +173,7 @@ func (c *Console) openInteraction(v *visit) (*interactionPage, error) {
 	if p.Evaluations, err = c.evaluationsOf(v, i.ID); err != nil {
 		return nil, err
 	}
-	p.Names, err = c.names(ctx)
+	p.Names, err = c.names(v)
 	return p, err
 }
 

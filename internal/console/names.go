@@ -1,71 +1,67 @@
 package console
 
 import (
-	"context"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"earmark/internal/access"
 )
 
-// names are what people and keys are called, by what columns keep of them: who
-// approves has to know who asked.
-type names map[string]string
+// names are what people and keys are called, by the person that columns keep:
+// who approves has to know who asked.
+type names struct {
+	by map[string]string
+	// service is what the service itself is called.
+	service string
+}
 
 // names reads them. The list of users itself is the administrator's; a name
 // beside what somebody did is for everybody who sees what was done.
-func (c *Console) names(ctx context.Context) (names, error) {
-	reader := access.System("console.names")
+func (c *Console) names(v *visit) (names, error) {
+	ctx, reader := v.Request.Context(), access.System("console.names")
 	users, err := c.Access.Users(ctx, reader)
 	if err != nil {
-		return nil, err
+		return names{}, err
 	}
 	keys, err := c.Access.Keys(ctx, reader)
 	if err != nil {
-		return nil, err
+		return names{}, err
 	}
-	all := names{}
-	for _, u := range users {
-		name := u.Name
-		if name == "" {
-			name = u.Login
-		}
-		all["user:"+u.ID.String()] = name
-	}
+	all := names{by: map[string]string{}, service: v.lang.say("person.service")}
 	for _, k := range keys {
-		all["key:"+k.ID.String()] = k.Name
+		all.by[personID(k.ID)] = k.Name
+	}
+	for _, u := range users {
+		all.by[personID(u.ID)] = u.Name
 	}
 	return all, nil
 }
 
-// Of is the name of who a column names; nobody is named by an empty one.
-func (n names) Of(person any) string {
-	var key string
-	switch person := person.(type) {
-	case string:
-		key = person
-	case *string:
-		if person != nil {
-			key = *person
-		}
+func personID(id uuid.UUID) string { return access.Actor{Kind: "user", Person: id}.PersonString() }
+
+// Of is the name of who a column names, by a PersonString or an id; nobody's is
+// empty.
+func (n names) Of(who any) string {
+	switch who := who.(type) {
 	case uuid.UUID:
-		return n.ofID(person)
+		return n.person(personID(who))
 	case *uuid.UUID:
-		if person != nil {
-			return n.ofID(*person)
-		}
+		return n.person(personID(*who))
+	case *string:
+		return n.person(*who)
+	case string:
+		return n.person(who)
 	}
-	if name, ok := n[key]; ok {
-		return name
-	}
-	return key
+	return ""
 }
 
-func (n names) ofID(id uuid.UUID) string {
-	for _, kind := range []string{"user:", "key:"} {
-		if name, ok := n[kind+id.String()]; ok {
-			return name
-		}
+func (n names) person(key string) string {
+	if name := n.by[key]; name != "" {
+		return name
 	}
-	return short(id)
+	if strings.HasPrefix(key, "system:") {
+		return n.service
+	}
+	return key
 }

@@ -41,7 +41,7 @@ func (c *Console) showPolicies(v *visit, status int, f form) error {
 	if p.Policies, err = c.Lifecycle.Policies(v.Request.Context(), v.actor); err != nil {
 		return err
 	}
-	if p.Names, err = c.names(v.Request.Context()); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.render(status, "policies", "policies.title", p)

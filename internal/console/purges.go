@@ -31,7 +31,7 @@ func (c *Console) purges(v *visit) error {
 		return err
 	}
 	p.Next = pageAddress(v, p.NextCursor)
-	if p.Names, err = c.names(v.Request.Context()); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("purges", "purges.title", p)
@@ -138,7 +138,7 @@ func (c *Console) readPurge(v *visit) (*purgePage, error) {
 	if p.Criteria, err = criteria(p.Filter); err != nil {
 		return nil, err
 	}
-	p.Names, err = c.names(ctx)
+	p.Names, err = c.names(v)
 	return p, err
 }
 
@@ -255,7 +255,7 @@ func (c *Console) certificate(v *visit) error {
 	if len(p.Items) > certifiedShown {
 		p.More = len(p.Items) - certifiedShown
 	}
-	if p.Names, err = c.names(ctx); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("certificate", "certificate.title", p)

@@ -35,7 +35,7 @@ func (c *Console) assignments(v *visit) error {
 		return err
 	}
 	p.Next = pageAddress(v, p.NextCursor)
-	if p.Names, err = c.names(v.Request.Context()); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("assignments", "assignments.title", p)
@@ -276,7 +276,7 @@ func (c *Console) evaluations(v *visit) error {
 		return err
 	}
 	p.Next = pageAddress(v, p.NextCursor)
-	if p.Names, err = c.names(v.Request.Context()); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("evaluations", "evaluations.title", p)
@@ -316,7 +316,7 @@ func (c *Console) evaluation(v *visit) error {
 	if p.Interaction, err = c.glimpse(v, p.InteractionID); err != nil {
 		return err
 	}
-	if p.Names, err = c.names(ctx); err != nil {
+	if p.Names, err = c.names(v); err != nil {
 		return err
 	}
 	return v.show("evaluation", "evaluation.title", p)

@@ -11,7 +11,7 @@ await build({
   bundle: true,
   splitting: true,
   format: "esm",
-  target: "es2022",
+  target: "es2023",
   minify: true,
   chunkNames: "[name]-[hash]",
   legalComments: "linked",
