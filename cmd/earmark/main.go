@@ -110,8 +110,15 @@ func fail(stderr io.Writer, err error) int {
 	}
 }
 
-// logger writes for people at a terminal and JSON lines otherwise.
+// logger writes for people at a terminal and JSON lines otherwise. What is
+// logged without a logger of its own goes there too.
 func (o *output) logger() *slog.Logger {
+	log := o.newLogger()
+	slog.SetDefault(log)
+	return log
+}
+
+func (o *output) newLogger() *slog.Logger {
 	level := slog.LevelInfo
 	if os.Getenv("EARMARK_DEBUG") != "" {
 		level = slog.LevelDebug
