@@ -67,9 +67,13 @@ create index interactions_due on interactions (retain_until, id) where retain_un
 -- What the words of an interaction are found by.
 create table interaction_words (
     interaction_id uuid primary key references interactions on delete cascade,
-    words          tsvector not null
+    -- All of them, also those that were said or written.
+    words          tsvector not null,
+    -- Those of the metadata alone, for who may not read the rest.
+    labels         tsvector not null default ''
 );
 create index interaction_words_words on interaction_words using gin (words);
+create index interaction_words_labels on interaction_words using gin (labels);
 
 create table recordings (
     id             uuid primary key,

@@ -167,9 +167,9 @@ func update(ctx context.Context, tx *db.Tx, i Interaction, consentChanged bool) 
 		return fmt.Errorf("update interaction: %w", err)
 	}
 	_, err = tx.Exec(ctx, `
-		insert into interaction_words (interaction_id, words) values ($1, to_tsvector('earmark', $2))
-		on conflict (interaction_id) do update set words = excluded.words`,
-		i.ID, wordsOf(i.Metadata, text.Messages, text.Transcript))
+		insert into interaction_words (interaction_id, words, labels) values ($1, to_tsvector('earmark', $2), to_tsvector('earmark', $3))
+		on conflict (interaction_id) do update set words = excluded.words, labels = excluded.labels`,
+		i.ID, wordsOf(i.Metadata, text.Messages, text.Transcript), wordsOf(i.Metadata, nil, ""))
 	if err != nil {
 		return fmt.Errorf("update interaction's words: %w", err)
 	}

@@ -112,6 +112,7 @@ var Columns = map[string]string{
 
 	"interaction_words.interaction_id": byArchive,
 	"interaction_words.words":          byArchive,
+	"interaction_words.labels":         byArchive,
 
 	"recordings.interaction_id": tombstone,
 	"recordings.name":           byArchive,

@@ -22,8 +22,9 @@ import (
 // Query is a search: each field that is given must match. Its JSON is how
 // features keep a filter.
 type Query struct {
-	// Text is looked for, with or without marks, in messages, transcript,
-	// agent's name, tags, disposition, queue and codes: words, "phrases", or, -not.
+	// Text is looked for, with or without marks, in agent's name, tags,
+	// disposition, queue and codes, and in messages and transcript where the
+	// asker may read them: words, "phrases", or, -not.
 	Text string `json:"q,omitempty"`
 	// From and To bound the start: From inclusive, To exclusive.
 	From      *time.Time `json:"from,omitempty"`
@@ -55,6 +56,7 @@ const (
 // Search finds interactions, newest first. Uploaders find their source's and
 // agents their own; what is quarantined, restricted or gone is found by roles
 // that deal with it alone, and what is gone only when its state is asked for.
+// Nobody learns from a search which words are in what they may not read.
 // Bad fields are an *invalid.Error; ErrTooBroad after ten seconds.
 func (a *Archive) Search(ctx context.Context, actor access.Actor, query Query) (Page[Interaction], error) {
 	none := Page[Interaction]{Items: []Interaction{}}
@@ -81,7 +83,7 @@ func (a *Archive) Search(ctx context.Context, actor access.Actor, query Query) (
 func (a *Archive) search(ctx context.Context, actor access.Actor, query Query, states []State, after *position) (Page[Interaction], error) {
 	page := Page[Interaction]{Items: []Interaction{}}
 	var args arguments
-	from, where, err := a.conditions(ctx, a.DB, query, states, &args)
+	from, where, err := a.conditions(ctx, a.DB, query, states, &actor, &args)
 	if err != nil {
 		return page, err
 	}
@@ -133,7 +135,7 @@ func (a *Archive) match(ctx context.Context, q db.Querier, query Query, visit fu
 		return nil
 	}
 	var args arguments
-	from, where, err := a.conditions(ctx, q, query, states, &args)
+	from, where, err := a.conditions(ctx, q, query, states, nil, &args)
 	if err != nil {
 		return err
 	}
@@ -214,15 +216,29 @@ func (q Query) check() (*position, error) {
 	return after, e.Err()
 }
 
+// readable is the SQL condition, over interactions as i, under which reader may
+// read what was said in one; nil may read all.
+func readable(reader *access.Actor, args *arguments) string {
+	if reader == nil {
+		return "true"
+	}
+	return "i.state = 'active' and i.purposes && " + args.add(reader.Role.Purposes())
+}
+
 // conditions are the tables and the SQL conditions of a query, over
-// interactions as i. The states are this package's own constants: spelt out,
-// they let the planner use partial indexes.
-func (a *Archive) conditions(ctx context.Context, q db.Querier, query Query, states []State, args *arguments) (from string, where []string, err error) {
+// interactions as i; what was said counts where reader may read it. The states
+// are this package's own constants: spelt out, they let the planner use partial
+// indexes.
+func (a *Archive) conditions(ctx context.Context, q db.Querier, query Query, states []State, reader *access.Actor, args *arguments) (from string, where []string, err error) {
 	from = "interactions i"
 	where = []string{"i.state in ('" + strings.Join(texts(states), "', '") + "')"}
 	if text := normal(query.Text); text != "" {
 		from += " join interaction_words w on w.interaction_id = i.id"
-		where = append(where, "w.words @@ websearch_to_tsquery('earmark', "+args.add(text)+")")
+		wanted := "websearch_to_tsquery('earmark', " + args.add(text) + ")"
+		// The first finds candidates by the indexes, the second decides.
+		where = append(where,
+			"(w.words @@ "+wanted+" or w.labels @@ "+wanted+")",
+			"case when "+readable(reader, args)+" then w.words else w.labels end @@ "+wanted)
 	}
 	equals := func(column, value string) {
 		if value = normal(value); value != "" {

@@ -13,6 +13,7 @@ import (
 
 	"earmark/internal/access"
 	"earmark/internal/archive"
+	"earmark/internal/consent"
 )
 
 // find collects all pages of a search.
@@ -211,6 +212,67 @@ func TestWhoFindsWhat(t *testing.T) {
 			t.Errorf("%s sees the customer as %+v", role, i.Customer)
 		}
 	}
+}
+
+// Invariant 7, no listening without a purpose: who may not read what was said
+// does not learn from a search which words are in it, or are not.
+func TestWordsAreFoundByThoseWhoMayReadThem(t *testing.T) {
+	t.Parallel()
+	h := open(t, setting{})
+	said := func(n archive.NewInteraction) archive.NewInteraction {
+		n.Agent, n.Disposition = &archive.Agent{ID: "a1", Name: "Trần Thị Đào"}, "sold"
+		n.Transcript = "số thẻ của tôi"
+		return n
+	}
+	open, closed, waiting := said(call()), said(call()), said(call())
+	closed.Consent = &consent.Statement{Basis: access.LegalObligation, Reason: "the law asks for it", Purposes: []access.Purpose{access.Legal}}
+	var ids []uuid.UUID
+	for _, submitted := range []struct {
+		actor access.Actor
+		n     archive.NewInteraction
+	}{{pbx(), open}, {pbx(), closed}, {key(access.Uploader), waiting}} {
+		i, _, err := h.Submit(t.Context(), submitted.actor, submitted.n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, i.ID)
+	}
+	agent := key(access.Agent)
+	agent.AgentID = "a1"
+	sender := access.Actor{Kind: "key", Role: access.Uploader, Source: "pbx"}
+	for name, c := range map[string]struct {
+		actor         access.Actor
+		read, visible []uuid.UUID
+	}{
+		"a reviewer":        {key(access.Reviewer), ids[:1], []uuid.UUID{ids[1], ids[0]}},
+		"the agent":         {agent, ids[:1], []uuid.UUID{ids[1], ids[0]}},
+		"a records officer": {key(access.RecordsOfficer), []uuid.UUID{ids[1], ids[0]}, []uuid.UUID{ids[1], ids[0]}},
+		"a privacy officer": {key(access.PrivacyOfficer), []uuid.UUID{ids[1], ids[0]}, []uuid.UUID{ids[2], ids[1], ids[0]}},
+		"an administrator":  {key(access.Admin), []uuid.UUID{}, []uuid.UUID{ids[1], ids[0]}},
+		"the uploader":      {sender, []uuid.UUID{}, []uuid.UUID{ids[2], ids[1], ids[0]}},
+	} {
+		for text, want := range map[string][]uuid.UUID{
+			"so the": c.read, "dao the": c.read, "dao": c.visible, "sold": c.visible,
+			"sold -the": without(c.visible, c.read),
+		} {
+			if diff := gocmp.Diff(want, idsOf(h.find(c.actor, archive.Query{Text: text}))); diff != "" {
+				t.Errorf("%s looks for %q:\n%s", name, text, diff)
+			}
+		}
+	}
+	tags := []string{"vip"}
+	if _, err := h.Amend(t.Context(), key(access.Supervisor), ids[1], archive.Patch{Tags: &tags}); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{"vip": 1, "the": 0} {
+		if found := h.find(key(access.Admin), archive.Query{Text: text}); len(found) != want {
+			t.Errorf("after an amendment %q finds %d", text, len(found))
+		}
+	}
+}
+
+func without(all, minus []uuid.UUID) []uuid.UUID {
+	return slices.DeleteFunc(slices.Clone(all), func(id uuid.UUID) bool { return slices.Contains(minus, id) })
 }
 
 // Each filter alone is answered from an index.

@@ -447,8 +447,8 @@ func (s *submission) insert(ctx context.Context, tx *db.Tx) error {
 			on conflict (identity) do nothing
 			returning id),
 		w as (
-			insert into interaction_words (interaction_id, words)
-			select id, to_tsvector('earmark', $39) from i where $39 <> ''),
+			insert into interaction_words (interaction_id, words, labels)
+			select id, to_tsvector('earmark', $39), to_tsvector('earmark', $52) from i where $39 <> ''),
 		r as (
 			insert into recordings (id, interaction_id, name, file_name, media_type, bytes, sha256, state, flags, codec, received_at)
 			select $40::uuid, id, $41, nullif($42, ''), $43, $44, $45, $46, $47, nullif($48, ''), $35 from i where $40::uuid is not null
@@ -463,7 +463,8 @@ func (s *submission) insert(ctx context.Context, tx *db.Tx) error {
 		flagsOf(s.Tags), s.Attributes, s.basis, purposesOf(s.purposes), jsonOrNull(s.Messages), s.Transcript, s.policy, s.until,
 		s.received, s.actor.PersonString(), s.wrapped.KEK, s.wrapped.Bytes,
 		wordsOf(s.Metadata, s.Messages, s.Transcript),
-		r.id, r.name, r.fileName, r.mediaType, r.bytes, r.sha256, r.state, r.flags, r.codec, r.key, r.sealedBytes, r.header)
+		r.id, r.name, r.fileName, r.mediaType, r.bytes, r.sha256, r.state, r.flags, r.codec, r.key, r.sealedBytes, r.header,
+		wordsOf(s.Metadata, nil, ""))
 	if err != nil {
 		return fmt.Errorf("record interaction: %w", err)
 	}
