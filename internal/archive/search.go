@@ -225,6 +225,19 @@ func readable(reader *access.Actor, args *arguments) string {
 	return "i.state = 'active' and i.purposes && " + args.add(reader.Role.Purposes())
 }
 
+// saying is the SQL condition, over interaction_words as w, for text: what was
+// said counts where the condition readable holds.
+func saying(text, readable string, args *arguments) string {
+	wanted := "websearch_to_tsquery('earmark', " + args.add(text) + ")"
+	if strings.Contains(text, "-") {
+		// That a word is missing tells something, too. What decides is opaque
+		// to the planner, so this is not the way for all.
+		return "(w.words @@ " + wanted + " or w.labels @@ " + wanted + ")" +
+			" and case when " + readable + " then w.words else w.labels end @@ " + wanted
+	}
+	return "w.words @@ " + wanted + " and (" + readable + " or w.labels @@ " + wanted + ")"
+}
+
 // conditions are the tables and the SQL conditions of a query, over
 // interactions as i; what was said counts where reader may read it. The states
 // are this package's own constants: spelt out, they let the planner use partial
@@ -234,11 +247,7 @@ func (a *Archive) conditions(ctx context.Context, q db.Querier, query Query, sta
 	where = []string{"i.state in ('" + strings.Join(texts(states), "', '") + "')"}
 	if text := normal(query.Text); text != "" {
 		from += " join interaction_words w on w.interaction_id = i.id"
-		wanted := "websearch_to_tsquery('earmark', " + args.add(text) + ")"
-		// The first finds candidates by the indexes, the second decides.
-		where = append(where,
-			"(w.words @@ "+wanted+" or w.labels @@ "+wanted+")",
-			"case when "+readable(reader, args)+" then w.words else w.labels end @@ "+wanted)
+		where = append(where, saying(text, readable(reader, args), args))
 	}
 	equals := func(column, value string) {
 		if value = normal(value); value != "" {
