@@ -217,7 +217,8 @@ func (a *Archive) recordListening(ctx context.Context, actor access.Actor, o ope
 }
 
 // Peaks returns a recording's waveform, in the layout of audiowaveform's .dat
-// files, to those who may listen. db.ErrNotFound when there is none, or none yet.
+// files, to those who may listen for some purpose. db.ErrNotFound when there is
+// none, or none yet; the other errors are those of Listen.
 func (a *Archive) Peaks(ctx context.Context, actor access.Actor, id uuid.UUID, name string) ([]byte, error) {
 	if actor.May(access.Hear) != nil && actor.May(access.HearOwn) != nil {
 		return nil, access.ErrForbidden
@@ -226,7 +227,7 @@ func (a *Archive) Peaks(ctx context.Context, actor access.Actor, id uuid.UUID, n
 	if err != nil {
 		return nil, err
 	}
-	if err := closed(o.state); err != nil {
+	if err := a.opensForSome(ctx, o.opening, actor.Role.Purposes()); err != nil {
 		return nil, err
 	}
 	if o.key == "" {

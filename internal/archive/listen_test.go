@@ -19,6 +19,7 @@ import (
 	"earmark/internal/access"
 	"earmark/internal/archive"
 	"earmark/internal/blob"
+	"earmark/internal/consent"
 	"earmark/internal/db"
 )
 
@@ -241,5 +242,39 @@ func TestDamageIsNeverPlayed(t *testing.T) { // invariant 4
 	}
 	if whole, err := h.Get(t.Context(), key(access.Reviewer), other.ID); err != nil || whole.Recordings[0].State != "received" {
 		t.Errorf("the other: %+v, %v", whole.Recordings, err)
+	}
+}
+
+// The waveform is for those who may listen: for some purpose of theirs.
+func TestPeaksAreClosedToThoseWhoMayNotListen(t *testing.T) {
+	t.Parallel()
+	h := open(t, setting{})
+	n := call()
+	n.Customer = &archive.Customer{Phone: "0901234567"}
+	n.Consent = &consent.Statement{Status: consent.Granted, Purposes: []access.Purpose{access.Legal}}
+	content := tone()
+	i, _, err := h.SubmitWithAudio(t.Context(), pbx(), n, audio(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Analyse(t.Context(), i.Recordings[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Peaks(t.Context(), key(access.Reviewer), i.ID, "audio"); !errors.Is(err, archive.ErrConsentMissing) {
+		t.Errorf("a reviewer, who may not listen for legal purposes: %v", err)
+	}
+	if _, err := h.Peaks(t.Context(), key(access.RecordsOfficer), i.ID, "audio"); err != nil {
+		t.Errorf("a records officer: %v", err)
+	}
+	customer, err := uuid.Parse(i.Customer.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withdrawn := consent.Statement{Status: consent.Withdrawn}
+	if _, err := h.consent.Record(t.Context(), key(access.PrivacyOfficer), customer, withdrawn); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Peaks(t.Context(), key(access.RecordsOfficer), i.ID, "audio"); !errors.Is(err, archive.ErrConsentMissing) {
+		t.Errorf("after the withdrawal: %v", err)
 	}
 }

@@ -87,7 +87,8 @@ func (args *arguments) add(value any) string {
 }
 
 // viewColumns are what scanView reads. Who the customer is and how they agreed
-// is for those alone who may see customers.
+// is for those alone who may see customers; that it is held for a court, or to
+// be evaluated, for those who deal with that, and not for the agent.
 func viewColumns(actor access.Actor) string {
 	who, basis := `jsonb_build_object('id', i.customer_id)`, `i.consent - 'proof' - 'wording'`
 	if actor.May(access.ReadCustomers) == nil {
@@ -96,6 +97,11 @@ func viewColumns(actor access.Actor) string {
 			'email', coalesce((select value from customer_identifiers where customer_id = c.id and kind = 'email' order by value limit 1), ''))
 			from customers c where c.id = i.customer_id)`
 		basis = `i.consent`
+	}
+	holds := `'[]'::jsonb`
+	if actor.May(access.ReadLifecycle) == nil || actor.May(access.ReadQuality) == nil {
+		holds = `coalesce((select jsonb_agg(jsonb_build_object('kind', h.kind, 'ref', h.ref, 'placed_at', h.placed_at) order by h.placed_at, h.ref)
+			from holds h where h.interaction_id = i.id), '[]')`
 	}
 	return `i.id, i.state, i.source, coalesce(i.source_id, ''), i.channel, coalesce(i.direction, ''), i.started_at, i.ended_at, i.duration_ms,
 		coalesce(i.agent_id, ''), coalesce(i.agent_name, ''), coalesce(i.queue, ''), coalesce(i.skill, ''), coalesce(i.campaign, ''),
@@ -109,9 +115,7 @@ func viewColumns(actor access.Actor) string {
 				'sample_rate', coalesce(r.sample_rate, 0), 'duration_ms', r.duration_ms, 'received_at', r.received_at,
 				'has_listening_copy', exists (select from objects o where o.recording_id = r.id and o.kind = 'listening'),
 				'has_peaks', exists (select from objects o where o.recording_id = r.id and o.kind = 'peaks')) order by r.received_at, r.id)
-			from recordings r where r.interaction_id = i.id), '[]'),
-		coalesce((select jsonb_agg(jsonb_build_object('kind', h.kind, 'ref', h.ref, 'placed_at', h.placed_at) order by h.placed_at, h.ref)
-			from holds h where h.interaction_id = i.id), '[]')`
+			from recordings r where r.interaction_id = i.id), '[]'), ` + holds
 }
 
 func scanView(row pgx.CollectableRow) (Interaction, error) {
@@ -237,4 +241,15 @@ func (a *Archive) opens(ctx context.Context, q db.Querier, o opening, purpose ac
 		return ErrConsentMissing
 	}
 	return nil
+}
+
+// opensForSome returns nil when an interaction opens for one of the purposes.
+func (a *Archive) opensForSome(ctx context.Context, o opening, purposes []access.Purpose) error {
+	refused := ErrConsentMissing
+	for _, purpose := range purposes {
+		if refused = a.opens(ctx, a.DB, o, purpose); !errors.Is(refused, ErrConsentMissing) {
+			return refused
+		}
+	}
+	return refused
 }

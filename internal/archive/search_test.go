@@ -275,6 +275,32 @@ func without(all, minus []uuid.UUID) []uuid.UUID {
 	return slices.DeleteFunc(slices.Clone(all), func(id uuid.UUID) bool { return slices.Contains(minus, id) })
 }
 
+// What an agent may not know of a call: that it is drawn to be evaluated, or
+// held for a court.
+func TestHoldsAreShownToThoseWhoDealWithThem(t *testing.T) {
+	t.Parallel()
+	h := open(t, setting{})
+	n := call()
+	n.Agent = &archive.Agent{ID: "a1"}
+	sender := pbx()
+	i, _, err := h.Submit(t.Context(), sender, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.execute(`insert into holds (interaction_id, kind, ref, placed_at) values ($1, 'review', $2, now())`, i.ID, uuid.New())
+	agent := key(access.Agent)
+	agent.AgentID = "a1"
+	for _, c := range []struct {
+		actor access.Actor
+		holds int
+	}{{agent, 0}, {sender, 0}, {key(access.Reviewer), 1}, {key(access.RecordsOfficer), 1}, {key(access.Auditor), 1}} {
+		got, err := h.Get(t.Context(), c.actor, i.ID)
+		if err != nil || len(got.Holds) != c.holds {
+			t.Errorf("%s sees the holds %v, %v", c.actor.Role, got.Holds, err)
+		}
+	}
+}
+
 // Each filter alone is answered from an index.
 func TestFiltersUseIndexes(t *testing.T) {
 	t.Parallel()
