@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -20,7 +21,7 @@ const (
 )
 
 // ParseNew reads an interaction from JSON, strictly: at most MaxMetadata bytes
-// and 32 levels, UTF-8, no unknown field. Errors are *invalid.Error with
+// and 32 levels, UTF-8, no unknown field, no name twice. Errors are *invalid.Error with
 // locations below "body". It does not validate.
 func ParseNew(data []byte) (NewInteraction, error) {
 	var n NewInteraction
@@ -41,6 +42,9 @@ func parse(data []byte, into any) error {
 		return invalid.New("body", "valid UTF-8")
 	case depth(data) > maxDepth:
 		return invalid.New("body", "at most %d levels of objects and arrays", maxDepth)
+	}
+	if err := checkNames(data); err != nil {
+		return err
 	}
 	if err := parseTimes(data); err != nil {
 		return err
@@ -77,6 +81,58 @@ func depth(data []byte) int {
 	return deepest
 }
 
+// checkNames refuses what encoding/json lets pass: a name twice in one object,
+// where the last would win, and a field in capital letters. What is no JSON is
+// left for the decoder to say.
+func checkNames(data []byte) error {
+	err := names(json.NewDecoder(bytes.NewReader(data)), "body")
+	var found *invalid.Error
+	if errors.As(err, &found) {
+		return err
+	}
+	return nil
+}
+
+// names reads one value. at is where it stands; what is the sender's own has
+// the names that the sender likes.
+func names(d *json.Decoder, at string) error {
+	token, err := d.Token()
+	if err != nil || token != json.Delim('{') && token != json.Delim('[') {
+		return err
+	}
+	own := at == "body.attributes" || at == "body.consent.proof"
+	seen := map[string]bool{}
+	for i := 0; d.More(); i++ {
+		within := at
+		if token == json.Delim('{') {
+			name, err := d.Token()
+			if err != nil {
+				return err
+			}
+			field := fmt.Sprint(name)
+			if !own && fieldName.MatchString(field) {
+				within += "." + field
+			}
+			if seen[field] {
+				return invalid.New(within, "given once: it is there twice")
+			}
+			if !own && strings.ToLower(field) != field {
+				return invalid.New(at, "only known fields, in small letters")
+			}
+			seen[field] = true
+		} else if !own {
+			within += fmt.Sprintf("[%d]", i)
+		}
+		if err := names(d, within); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
+}
+
+var fieldName = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+
 const timeForm = "RFC 3339 with a zone, such as 2026-01-02T15:04:05Z"
 
 // parseTimes names the field of a time that is none, which the decoder does not.
@@ -109,7 +165,9 @@ func parseError(err error) error {
 	case errors.As(err, &wrongType) && wrongType.Field != "":
 		// The embedded struct's own name stands in the decoder's path.
 		field := strings.TrimPrefix(wrongType.Field, "Metadata.")
-		return invalid.New("body."+field, "another JSON type than %s", wrongType.Value)
+		// After the type of a number stands the number.
+		kind, _, _ := strings.Cut(wrongType.Value, " ")
+		return invalid.New("body."+field, "another JSON type, or another number: not this %s", kind)
 	case errors.As(err, &wrongTime):
 		return invalid.New("body", "times in "+timeForm)
 	}
