@@ -193,7 +193,9 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) || errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
+	// A pooler that has lost the server answers in its place, with such a code.
+	isRefused := errors.As(err, &refused) && !unavailableCode(refused.Code)
+	if isRefused || errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)

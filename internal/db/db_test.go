@@ -166,6 +166,27 @@ func TestALostCommitIsUnknown(t *testing.T) {
 	}
 }
 
+// A pooler between here and the server answers in the server's place when it
+// loses it, and the server may have committed: so do its own last words.
+func TestACommitAnsweredByALossIsUnknown(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	execute(t, d, `create table changed (code text)`)
+	execute(t, d, `create function fail() returns trigger language plpgsql as
+		$$ begin raise exception 'server connection lost' using errcode = new.code; end $$`)
+	execute(t, d, `create constraint trigger fails after insert on changed deferrable initially deferred
+		for each row execute function fail()`)
+	for code, unknown := range map[string]bool{"08006": true, "08P01": true, "57P01": true, "23514": false} {
+		err := d.Write(t.Context(), func(tx *db.Tx) error {
+			_, err := tx.Exec(t.Context(), `insert into changed values ($1)`, code)
+			return err
+		})
+		if errors.Is(err, db.ErrCommitUnknown) != unknown || err == nil {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
 func TestADeadlockIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
