@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"earmark/internal/db"
 )
@@ -33,10 +34,12 @@ type ticket struct {
 
 // relay moves due jobs of one queue from the outbox to asynq until ctx ends.
 func (w *Workers) relay(ctx context.Context, q queue) error {
-	client := asynq.NewClient(w.redis)
-	inspector := asynq.NewInspector(w.redis)
+	server, ok := w.redis.MakeRedisClient().(redis.UniversalClient)
+	if !ok {
+		return fmt.Errorf("asynq makes a client of an unknown kind: %T", w.redis)
+	}
 	defer func() {
-		if err := errors.Join(client.Close(), inspector.Close()); err != nil {
+		if err := server.Close(); err != nil {
 			w.Log.Warn("close queue", "error", err)
 		}
 	}()
@@ -49,7 +52,7 @@ func (w *Workers) relay(ctx context.Context, q queue) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		err := w.relayOnce(ctx, q, client, inspector)
+		err := w.relayOnce(ctx, q, server)
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
 			w.Log.Warn("relay", "queue", q.name, "failing", failing, "error", err)
@@ -57,8 +60,8 @@ func (w *Workers) relay(ctx context.Context, q queue) error {
 	}
 }
 
-func (w *Workers) relayOnce(ctx context.Context, q queue, client *asynq.Client, inspector *asynq.Inspector) error {
-	pending, err := pendingIn(inspector, q.name)
+func (w *Workers) relayOnce(ctx context.Context, q queue, server redis.UniversalClient) error {
+	pending, err := pendingIn(asynq.NewInspectorFromRedisClient(server), q.name)
 	if err != nil {
 		return fmt.Errorf("look at the queue: %w", err)
 	}
@@ -70,6 +73,10 @@ func (w *Workers) relayOnce(ctx context.Context, q queue, client *asynq.Client, 
 	if err != nil {
 		return fmt.Errorf("lease jobs: %w", err)
 	}
+	// A client tells Redis once that there is this queue, which a flush makes
+	// Redis forget: with a new one each time it is told again, and the queue is
+	// counted.
+	client := asynq.NewClientFromRedisClient(server)
 	for _, t := range tickets {
 		payload, err := json.Marshal(t)
 		if err != nil {
