@@ -120,6 +120,9 @@ func (d *Disk) publish(ctx context.Context, name, key string) error {
 		}
 		err := d.root.Link(name, target)
 		if errors.Is(err, fs.ErrNotExist) {
+			if _, err := d.root.Lstat(name); err != nil {
+				return err // not the directory is gone, but what was written
+			}
 			continue
 		}
 		if err != nil {

@@ -243,3 +243,32 @@ func TestDiskSurvivesKill(t *testing.T) {
 		t.Errorf("left after the sweep: %v, %v", left, err)
 	}
 }
+
+// An upload that paused for so long that a sweep took it for a dead one's
+// remains fails, and may be sent again.
+func TestDiskPutThatWasSweptFails(t *testing.T) {
+	t.Parallel()
+	disk := newDisk(t, t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	swept := endFunc(func() {
+		if n, err := disk.Sweep(ctx, time.Now().Add(time.Hour)); n != 1 || err != nil {
+			t.Errorf("swept %d, %v", n, err)
+		}
+	})
+	_, err := disk.Put(ctx, "k/x.age", io.MultiReader(strings.NewReader("x"), swept), 1)
+	if !errors.Is(err, blob.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Put = %v", err)
+	}
+	if _, err := disk.Stat(t.Context(), "k/x.age"); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("Stat = %v", err)
+	}
+}
+
+// endFunc is an empty reader that is called at its end.
+type endFunc func()
+
+func (f endFunc) Read([]byte) (int, error) {
+	f()
+	return 0, io.EOF
+}
