@@ -106,16 +106,23 @@ func pendingIn(inspector *asynq.Inspector, name string) (int, error) {
 	return info.Pending, nil
 }
 
+// leaseDue takes the longest due of each kind and of these the longest due: over
+// several kinds at once the index gives no order, and all that is due would be
+// read and sorted for every few that are taken.
+const leaseDue = `
+	update outbox set due_at = $1
+	where id in (
+		select due.id from unnest($2::text[]) as k (kind), lateral (
+			select id, due_at from outbox where kind = k.kind and due_at <= $3
+			order by due_at limit $4 for update skip locked) as due
+		order by due.due_at limit $4)
+	returning id, due_at`
+
 // lease takes due jobs and makes them due again when the lease ends.
 func (w *Workers) lease(ctx context.Context, kinds []string, limit int) (tickets []ticket, err error) {
 	err = w.DB.Write(ctx, func(tx *db.Tx) error {
 		until := tx.Now.Add(w.Lease)
-		rows, err := tx.Query(ctx, `
-			update outbox set due_at = $1
-			where id in (
-				select id from outbox where kind = any($2) and due_at <= $3
-				order by due_at limit $4 for update skip locked)
-			returning id, due_at`, until, kinds, tx.Now, limit)
+		rows, err := tx.Query(ctx, leaseDue, until, kinds, tx.Now, limit)
 		if err != nil {
 			return err
 		}
