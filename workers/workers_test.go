@@ -89,7 +89,9 @@ func startRedis(t *testing.T) string {
 		}
 	})
 	h := house{socket: socket}
-	eventually(t, "Redis answers", func() bool { return h.redis(func(c *redis.Client) error { return c.Ping(context.Background()).Err() }) == nil })
+	eventually(t, "Redis answers", func() bool {
+		return h.redis(func(c *redis.Client) error { return c.Ping(context.Background()).Err() }) == nil
+	})
 	return socket
 }
 
@@ -494,8 +496,7 @@ func TestStopInterruptsLongJobs(t *testing.T) {
 	eventually(t, "the next process does it", func() bool { return h.left(t) == 0 })
 }
 
-// Every kind of job that is enqueued anywhere has a duty.
-func TestEveryDutyHasItsQueue(t *testing.T) {
+func TestEveryKindIsServed(t *testing.T) {
 	t.Parallel()
 	w, err := New(Options{RedisURL: "redis://127.0.0.1:6379/0"})
 	if err != nil {

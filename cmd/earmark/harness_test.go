@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -77,7 +76,7 @@ func install(t *testing.T) *installation {
 		"EARMARK_DATABASE_URL":         dbtest.URL(t),
 		"EARMARK_DATABASE_CONNECTIONS": "10",
 		"EARMARK_REDIS_URL":            in.redis.url,
-		"EARMARK_KEK":                  newKEK(),
+		"EARMARK_KEK":                  seal.NewKEK(),
 		"EARMARK_LEASE":                lease.String(),
 		"EARMARK_ADDR":                 "127.0.0.1:0",
 	}
@@ -117,12 +116,6 @@ func testServer(t *testing.T, name string) string {
 		t.Fatalf("%s is not set: run `make test`, which starts the servers that tests need", name)
 	}
 	return value
-}
-
-func newKEK() string {
-	var key [32]byte
-	rand.Read(key[:])
-	return "k1:" + base64.StdEncoding.EncodeToString(key[:])
 }
 
 func (in *installation) makeKeys(t *testing.T, d *db.DB) {
