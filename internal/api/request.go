@@ -74,15 +74,26 @@ func observe(log *slog.Logger) gin.HandlerFunc {
 		if route == "" {
 			route = "unknown"
 		}
-		status := c.Writer.Status()
-		requestSeconds.WithLabelValues(route, c.Request.Method, strconv.Itoa(status)).Observe(time.Since(began).Seconds())
+		method, status := knownMethod(c.Request.Method), c.Writer.Status()
+		requestSeconds.WithLabelValues(route, method, strconv.Itoa(status)).Observe(time.Since(began).Seconds())
 		level := slog.LevelDebug
 		if status >= http.StatusInternalServerError {
 			level = slog.LevelWarn
 		}
 		log.Log(c.Request.Context(), level, "request", "request", requestID(c.Request.Context()),
-			"method", c.Request.Method, "route", route, "status", status, "took", time.Since(began))
+			"method", method, "route", route, "status", status, "took", time.Since(began))
 	}
+}
+
+// knownMethod is a method of HTTP's own: of those that senders invent, each
+// would be a time series for ever.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
+		return method
+	}
+	return "unknown"
 }
 
 // survive turns a panic into an opaque 500.
