@@ -250,7 +250,8 @@ func forgetFilters(ctx context.Context, tx *db.Tx, customer uuid.UUID) error {
 			where filter ? 'customer' and `+settled+` and exists (
 				select from customer_identifiers c where c.customer_id = $1 and (
 					lower(f.filter ->> 'customer') = lower(c.value)
-					or c.kind = 'phone' and c.value like '%' || ltrim(regexp_replace(f.filter ->> 'customer', '\D', '', 'g'), '0')))`,
+					or c.kind in ('phone', 'number') and c.value ~ (substring(
+						regexp_replace(f.filter ->> 'customer', '\D', '', 'g') from '^0*(\d{4,})$') || '$')))`,
 			customer)
 		if err != nil {
 			return fmt.Errorf("forget filters of %s: %w", table, err)
