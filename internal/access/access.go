@@ -5,6 +5,7 @@ package access
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
@@ -81,8 +82,12 @@ func (a Actor) PersonString() string {
 	return "person:" + a.Person.String()
 }
 
-// May returns nil when the actor's role includes the action, else ErrForbidden.
+// May returns nil when the actor's role includes the action, else ErrForbidden;
+// nobody may anything before they have changed a one-time password.
 func (a Actor) May(action Action) error {
+	if a.MustChangePassword {
+		return fmt.Errorf("%w: change the one-time password first", ErrForbidden)
+	}
 	if a.Role == system || slices.Contains(roles[a.Role].actions, action) {
 		return nil
 	}

@@ -409,6 +409,13 @@ func TestPasswordsAreChangedAndReset(t *testing.T) {
 	if err != nil || !mustChange || !actor.MustChangePassword {
 		t.Fatalf("%v, %v, %v", mustChange, actor, err)
 	}
+	// Whoever made the one-time password knows it: until it is changed it is
+	// not certain who asks (invariant 9, two people).
+	for _, action := range actor.Role.Actions() {
+		if err := actor.May(action); !errors.Is(err, access.ErrForbidden) {
+			t.Errorf("with a one-time password %s: %v", action, err)
+		}
+	}
 	for name, c := range map[string]struct {
 		old, password string
 		want          []string
