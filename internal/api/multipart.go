@@ -55,11 +55,12 @@ func readUpload(r *http.Request) (*upload, error) {
 		return nil, err
 	}
 	body.whole = false
+	size := audioBytes(r.ContentLength, body.read, boundary)
 	u.audio = archive.Audio{
 		FileName:  lastName(part.FileName()),
 		MediaType: part.Header.Get("Content-Type"),
-		Body:      &audioPart{Part: part, parts: parts},
-		Bytes:     audioBytes(r.ContentLength, body.read, boundary),
+		Body:      &audioPart{Part: part, parts: parts, body: body, size: size},
+		Bytes:     size,
 	}
 	u.audio.Digests, err = contentDigests(http.Header(part.Header))
 	return u, err
@@ -91,7 +92,7 @@ func broken(err, otherwise error) error {
 
 func nextPart(parts *multipart.Reader, name string) (*multipart.Part, error) {
 	part, err := parts.NextRawPart()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, invalid.New("body."+name, "the part is missing: send `metadata` (JSON), then `audio` (the file)")
 	}
 	if err != nil {
@@ -115,23 +116,49 @@ func audioBytes(contentLength, read int64, boundary string) int64 {
 	return max(-1, contentLength-read-int64(len("\r\n--"+boundary+"--\r\n")))
 }
 
-// audioPart is the audio; its end is an error when something follows it.
+// audioPart is the audio. It ends only where the whole body ends.
 type audioPart struct {
 	*multipart.Part
 	parts *multipart.Reader
+	body  io.Reader
+	size  int64 // -1: not known
+	count int64
 	ended bool
 }
 
 func (p *audioPart) Read(buf []byte) (int, error) {
 	n, err := p.Part.Read(buf)
+	p.count += int64(n)
 	if err != io.EOF || p.ended {
 		return n, err
 	}
 	p.ended = true
-	if _, next := p.parts.NextRawPart(); next != io.EOF {
-		return n, fmt.Errorf("%w: the audio is not followed by the end of the body", archive.ErrFraming)
+	if err := p.nothingMore(); err != nil {
+		return n, err
 	}
 	return n, io.EOF
+}
+
+// nothingMore reads the end of the body: the last boundary, and an epilogue,
+// which says nothing.
+func (p *audioPart) nothingMore() error {
+	_, err := p.parts.NextRawPart()
+	if err == nil {
+		return fmt.Errorf("%w: another part follows the audio", archive.ErrFraming)
+	}
+	if err != io.EOF {
+		return broken(err, archive.ErrFraming)
+	}
+	if p.count < p.size {
+		return fmt.Errorf("%w: more follows the audio", archive.ErrFraming)
+	}
+	if _, err = io.CopyN(io.Discard, p.body, maxFraming); err == nil {
+		return fmt.Errorf("%w: more follows the audio", archive.ErrFraming)
+	}
+	if err != io.EOF {
+		return broken(err, archive.ErrTruncated)
+	}
+	return nil
 }
 
 // lines gives multipart's reader no more than a line at a time while whole is

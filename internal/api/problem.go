@@ -79,8 +79,9 @@ var kinds = []kind{
 	{archive.ErrTooLarge, 413, "too_large", "The recording is too large", "Split it, or raise EARMARK_MAX_BYTES on the server."},
 	{archive.ErrDigest, 422, "digest_mismatch", "The content does not match its Content-Digest", "Nothing was stored. Send it again."},
 	{errStalled, 408, "too_slow", "The body came too slowly", "Nothing was stored. Send it again."},
-	{archive.ErrTruncated, 400, "truncated", "The body ended before its announced length", "Nothing was stored. Send it again."},
+	// A body's framing and pace come before what they make of its length.
 	{archive.ErrFraming, 400, "multipart_framing", "The multipart body does not have the expected form", "Send the part `metadata`, then the part `audio` as the last one; or use PUT with a raw body."},
+	{archive.ErrTruncated, 400, "truncated", "The body ended before its announced length", "Nothing was stored. Send it again."},
 	{archive.ErrCorrupt, 500, "corrupt", "The stored recording is damaged", "No wrong byte was sent. Tell the operator; `earmark verify --all` names the damage."},
 	{lifecycle.ErrGuardRail, 409, "guard_rail", "This purge is larger or younger than the guard rails allow", "Check what it takes; then say it twice: `override: true` in the preview and in the approval."},
 	{lifecycle.ErrState, 409, "wrong_state", "It is not in a state that allows this", "Look at its `state`."},
