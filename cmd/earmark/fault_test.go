@@ -207,6 +207,7 @@ var purging = crash{
 var approvingPolicy = crash{
 	name: "policy",
 	provoke: func(t *testing.T, s *scene) {
+		s.multiply(t, s.kept[0], 1200) // more than one batch
 		var policy struct {
 			ID string `json:"id"`
 		}
@@ -222,6 +223,16 @@ var approvingPolicy = crash{
 			return s.count(t, `select count(*) from interactions where retain_until is null`) == 0
 		})
 	},
+}
+
+// multiply adds copies of a call, without audio, as if it had often been made.
+func (s *scene) multiply(t *testing.T, c *call, times int) {
+	t.Helper()
+	s.exec(t, `
+		insert into interactions
+		select (jsonb_populate_record(i, jsonb_build_object('id', gen_random_uuid(), 'source_id', 'copy-' || n,
+			'identity', '\x' || encode(sha256(n::text::bytea), 'hex')))).*
+		from interactions i, generate_series(1, $2) n where i.id = $1`, c.id, times)
 }
 
 // filteredHold is a hold on all calls, which is placed in batches.
