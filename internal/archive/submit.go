@@ -273,8 +273,9 @@ func (a *Archive) prepare(s *submission) (err error) {
 	return nil
 }
 
-// whoCalls says how the customer is known. A caller whom nobody named is known
-// by the number at the customer's end, so that a later erasure finds the call.
+// whoCalls says how the customer is known: as such, or else as a participant. A
+// caller whom nobody named is known by the number at the customer's end, so
+// that a later erasure finds the call.
 func (s *submission) whoCalls() *consent.Person {
 	if p := s.Customer; p != nil && *p != (Customer{}) {
 		person := &consent.Person{Phone: p.Phone, Email: p.Email, Name: p.Name}
@@ -284,6 +285,11 @@ func (s *submission) whoCalls() *consent.Person {
 			person.Number = p.ID
 		}
 		return person
+	}
+	for _, p := range s.Participants {
+		if p.Role == "customer" && (p.Phone != "" || p.Email != "") {
+			return &consent.Person{Phone: p.Phone, Email: p.Email, Name: p.Name}
+		}
 	}
 	number := ""
 	switch s.Direction {

@@ -10,11 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"earmark/internal/access"
@@ -589,4 +591,39 @@ func TestRecordingForWhatIsGoing(t *testing.T) { // invariant 6
 		t.Errorf("objects: %v", keys)
 	}
 	h.sound()
+}
+
+// Who stands among the participants as the customer is the customer: what they
+// refused counts, and their erasure finds the call.
+func TestACustomerAmongTheParticipants(t *testing.T) {
+	t.Parallel()
+	h := open(t, setting{})
+	n := call()
+	n.Direction, n.Channel = "", "email"
+	n.Participants = []archive.Participant{
+		{Role: "agent", Email: "support@example.com"},
+		{Role: "customer", Email: "An@Example.com", Name: "Lê An"},
+	}
+	i, _, err := h.Submit(t.Context(), pbx(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := h.consent.Find(t.Context(), h.db, "an@example.com")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the customer is known as %v, %v", found, err)
+	}
+	if theirs, err := h.OfCustomer(t.Context(), h.db, found[0]); err != nil || !slices.Equal(theirs, []uuid.UUID{i.ID}) {
+		t.Errorf("theirs are %v, %v", theirs, err)
+	}
+	refused := consent.Statement{Basis: access.LegitimateInterests, Status: consent.Refused}
+	for _, basis := range []string{access.LegitimateInterests, access.Consent} {
+		refused.Basis = basis
+		if _, err := h.consent.Record(t.Context(), key(access.PrivacyOfficer), found[0], refused); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.SourceID = uuid.NewString()
+	if _, _, err := h.Submit(t.Context(), pbx(), n); !errors.Is(err, archive.ErrConsentRefused) {
+		t.Errorf("after the refusal: %v", err)
+	}
 }
