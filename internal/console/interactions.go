@@ -123,8 +123,9 @@ type interactionPage struct {
 	Purpose access.Purpose
 	// Suggested is the purpose that is chosen beforehand.
 	Suggested access.Purpose
-	// Refused is the key of why it does not open for the purpose.
-	Refused string
+	// Refused is the key of why it does not open for the purpose, Closed of why
+	// it opens to nobody.
+	Refused, Closed string
 	// Listening says that the recordings are to be heard, Text what was read.
 	Listening bool
 	Text      *archive.Text
@@ -145,6 +146,12 @@ func (c *Console) interaction(v *visit) error {
 	return v.show("interaction", "interaction.title", p)
 }
 
+// closed is why an interaction in a state opens to nobody, below "error.".
+var closed = map[archive.State]string{
+	archive.Quarantined: "consent_missing", archive.Restricted: "restricted",
+	archive.Purging: "erased", archive.Erased: "erased",
+}
+
 // openInteraction gathers the page of the interaction in the path.
 func (c *Console) openInteraction(v *visit) (*interactionPage, error) {
 	id, err := v.id()
@@ -157,7 +164,8 @@ func (c *Console) openInteraction(v *visit) (*interactionPage, error) {
 		return nil, err
 	}
 	p := &interactionPage{Interaction: i, Now: v.now()}
-	if v.may(access.Hear) || v.may(access.HearOwn) {
+	p.Closed = closed[i.State]
+	if p.Closed == "" && (v.may(access.Hear) || v.may(access.HearOwn)) {
 		p.Choices = v.actor.Role.Purposes()
 	}
 	if err := c.open(v, p); err != nil {
@@ -181,7 +189,7 @@ func (c *Console) openInteraction(v *visit) (*interactionPage, error) {
 // is fetched by the player, which names the purpose again.
 func (c *Console) open(v *visit, p *interactionPage) error {
 	p.Purpose = access.Purpose(v.Query("purpose"))
-	if p.Purpose == "" {
+	if p.Purpose == "" || p.Closed != "" {
 		return nil
 	}
 	if v.Query("open") == "text" {

@@ -22,6 +22,8 @@ class Player {
   private readonly mutes: HTMLButtonElement[];
   private readonly stated: number;
   private gains: GainNode[] | undefined;
+  /** Where to go once the seek that is under way has arrived. */
+  private wanted: number | undefined;
 
   constructor(private readonly root: HTMLElement) {
     this.audio = this.find("audio");
@@ -53,6 +55,7 @@ class Player {
     this.audio.addEventListener("error", () => {
       this.find<HTMLElement>("[data-failed]").hidden = false;
     });
+    this.audio.addEventListener("seeked", () => this.goOn());
     this.seek.addEventListener("input", () => this.to(Number(this.seek.value)));
     for (const button of this.root.querySelectorAll<HTMLElement>("[data-do]")) {
       button.addEventListener("click", () => this.act(button.dataset.do ?? ""));
@@ -90,10 +93,10 @@ class Player {
         else this.audio.pause();
         break;
       case "back":
-        this.to(this.audio.currentTime - step);
+        this.to(this.position() - step);
         break;
       case "ahead":
-        this.to(this.audio.currentTime + step);
+        this.to(this.position() + step);
         break;
       case "slower":
         this.audio.playbackRate = speeds.findLast((s) => s < this.audio.playbackRate) ?? speeds[0]!;
@@ -111,16 +114,31 @@ class Player {
     return Number.isFinite(this.audio.duration) && this.audio.duration > 0 ? this.audio.duration : this.stated;
   }
 
+  private position(): number {
+    return this.wanted ?? this.audio.currentTime;
+  }
+
+  /** One seek at a time: Chromium hangs when it is called back to where an
+   *  unfinished seek was going, and a held key would only pile them up. */
   private to(seconds: number): void {
-    this.audio.currentTime = Math.min(Math.max(seconds, 0), this.length());
+    const target = Math.min(Math.max(seconds, 0), this.length());
+    if (this.audio.seeking) this.wanted = target;
+    else this.audio.currentTime = target;
+    this.show();
+  }
+
+  private goOn(): void {
+    const target = this.wanted;
+    this.wanted = undefined;
+    if (target !== undefined) this.audio.currentTime = target;
   }
 
   private show(): void {
-    const now = minutes(this.audio.currentTime);
+    const now = minutes(this.position());
     const all = minutes(this.length());
     this.clock.textContent = `${now} / ${all}`;
     this.seek.max = String(this.length());
-    this.seek.value = String(this.audio.currentTime);
+    this.seek.value = String(this.position());
     this.seek.setAttribute("aria-valuetext", (this.root.dataset.of ?? "{0} / {1}").replace("{0}", now).replace("{1}", all));
     this.speed.value = `${new Intl.NumberFormat(document.documentElement.lang).format(this.audio.playbackRate)}×`;
     const play = this.find<HTMLElement>('[data-do="play"]');
