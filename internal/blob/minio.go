@@ -39,6 +39,7 @@ type S3Config struct {
 // or without versioning and object lock.
 type S3 struct {
 	core   minio.Core
+	putter *putter
 	bucket string
 }
 
@@ -79,7 +80,7 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
-	s := &S3{core: *core, bucket: c.Bucket}
+	s := &S3{core: *core, putter: newPutter(c, transport, region), bucket: c.Bucket}
 	if c.CreateBucket {
 		if err := s.createBucket(ctx, region); err != nil {
 			return nil, err
@@ -133,19 +134,11 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader, size int64) (Info
 		return Info{}, fmt.Errorf("blob: put: %w", err)
 	}
 	attempt := rand.Text()
-	opts := minio.PutObjectOptions{
-		ContentType:          "application/octet-stream",
-		UserMetadata:         map[string]string{attemptHeader: attempt},
-		DisableMultipart:     true,
-		DisableContentSha256: true,
-		Checksum:             minio.ChecksumCRC32C,
-	}
-	opts.SetMatchETagExcept("*")
-	up, err := s.core.Client.PutObject(ctx, s.bucket, key, b, size, opts)
+	version, err := s.putter.put(ctx, key, attempt, b, size)
 	sent, bodyErr := b.stop()
 	switch {
 	case err == nil:
-		return Info{Ref: Ref{key, up.VersionID}, Size: size, Modified: up.LastModified}, nil
+		return Info{Ref: Ref{key, version}, Size: size}, nil
 	case bodyErr != nil:
 		return Info{}, fmt.Errorf("blob: put: read content: %w", bodyErr)
 	case ambiguous(err):
