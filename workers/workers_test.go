@@ -64,11 +64,10 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-// startRedis starts a real Redis for this test alone and returns its socket,
-// whose path may be no longer than 107 bytes.
+// startRedis starts a real Redis for this test alone and returns its socket.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "earmark-redis-")
+	dir, err := os.MkdirTemp("", "earmark-redis-") //nolint:usetesting // a socket's path is at most 107 bytes long
 	if err != nil {
 		t.Fatal(err)
 	}

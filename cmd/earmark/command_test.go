@@ -27,6 +27,7 @@ func TestCommandLine(t *testing.T) {
 	}
 
 	t.Run("lists", func(t *testing.T) {
+		t.Parallel()
 		var keys []struct {
 			ID, Role, Name string
 		}
@@ -71,6 +72,7 @@ func TestCommandLine(t *testing.T) {
 		"address in error": {exitFailed, "EARMARK_ADDR", []string{"serve", "--addr", "203.0.113.1:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			got := in.command(t, test.args...).expect(t, test.code)
 			if !strings.Contains(got.stderr, test.says) {
 				t.Errorf("it does not say %q: %s", test.says, got.stderr)
@@ -81,6 +83,7 @@ func TestCommandLine(t *testing.T) {
 		})
 	}
 	t.Run("no servers", func(t *testing.T) {
+		t.Parallel()
 		bare := &installation{env: map[string]string{"EARMARK_DATA": t.TempDir()}}
 		got := bare.command(t, "serve").expect(t, exitUsage)
 		for _, missing := range []string{"EARMARK_DATABASE_URL", "EARMARK_REDIS_URL", "EARMARK_KEK"} {

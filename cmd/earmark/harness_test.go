@@ -11,10 +11,8 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,8 +182,7 @@ type redisServer struct {
 
 func newRedis(t *testing.T) *redisServer {
 	t.Helper()
-	// The path of a socket may be no longer than 107 bytes.
-	dir, err := os.MkdirTemp("", "earmark-redis-")
+	dir, err := os.MkdirTemp("", "earmark-redis-") //nolint:usetesting // a socket's path is at most 107 bytes long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,9 +512,13 @@ func newCall() *call {
 	wav := []byte("RIFF")
 	wav = binary.LittleEndian.AppendUint32(wav, uint32(36+len(noise)))
 	wav = append(wav, "WAVEfmt "...)
-	for _, v := range []any{uint32(16), uint16(1), uint16(1), uint32(rate), uint32(2 * rate), uint16(2), uint16(16)} {
-		wav, _ = binary.Append(wav, binary.LittleEndian, v)
-	}
+	wav = binary.LittleEndian.AppendUint32(wav, 16)
+	wav = binary.LittleEndian.AppendUint16(wav, 1) // PCM
+	wav = binary.LittleEndian.AppendUint16(wav, 1)
+	wav = binary.LittleEndian.AppendUint32(wav, rate)
+	wav = binary.LittleEndian.AppendUint32(wav, 2*rate)
+	wav = binary.LittleEndian.AppendUint16(wav, 2)
+	wav = binary.LittleEndian.AppendUint16(wav, 16)
 	wav = append(wav, "data"...)
 	wav = binary.LittleEndian.AppendUint32(wav, uint32(len(noise)))
 	return &call{sourceID: rand.Text(), audio: append(wav, noise...)}
@@ -817,122 +818,6 @@ func eventually(t *testing.T, what string, so func() bool) {
 		case <-deadline:
 			t.Fatalf("not within %s: %s", patience, what)
 		case <-time.After(25 * time.Millisecond):
-		}
-	}
-}
-
-// link passes bytes on to a server until it is cut, and holds them back while
-// it is stalled.
-type link struct {
-	to     string
-	addr   string
-	mu     sync.Mutex
-	open   map[net.Conn]bool
-	closed bool
-	listen net.Listener
-	gate   sync.RWMutex
-}
-
-// linkTo puts a link before the server of a URL and returns the URL of the link.
-func linkTo(t *testing.T, server string) (*link, string) {
-	t.Helper()
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &link{to: u.Host, addr: "127.0.0.1:0", open: map[net.Conn]bool{}}
-	l.mend(t)
-	t.Cleanup(func() { l.cut(t) })
-	u.Host = l.addr
-	return l, u.String()
-}
-
-func (l *link) mend(t *testing.T) {
-	t.Helper()
-	listen, err := net.Listen("tcp", l.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.listen, l.closed, l.addr = listen, false, listen.Addr().String()
-	go func() {
-		for {
-			from, err := listen.Accept()
-			if err != nil {
-				return
-			}
-			go l.pass(from)
-		}
-	}()
-}
-
-// cut breaks every connection and takes no new ones.
-func (l *link) cut(t *testing.T) {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	l.closed = true
-	if err := l.listen.Close(); err != nil {
-		t.Error(err)
-	}
-	for conn := range l.open {
-		conn.Close()
-	}
-}
-
-// stall holds everything back until resume is called.
-func (l *link) stall() (resume func()) {
-	l.gate.Lock()
-	return sync.OnceFunc(l.gate.Unlock)
-}
-
-func (l *link) keep(conn net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		conn.Close()
-		return false
-	}
-	l.open[conn] = true
-	return true
-}
-
-func (l *link) pass(from net.Conn) {
-	to, err := net.Dial("tcp", l.to)
-	if err != nil {
-		from.Close()
-		return
-	}
-	if !l.keep(from) || !l.keep(to) {
-		from.Close()
-		to.Close()
-		return
-	}
-	var both sync.WaitGroup
-	both.Go(func() { l.copy(to, from) })
-	both.Go(func() { l.copy(from, to) })
-	both.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.open, from)
-	delete(l.open, to)
-}
-
-func (l *link) copy(to, from net.Conn) {
-	defer to.Close()
-	defer from.Close()
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		l.gate.RLock()
-		_, failed := to.Write(buf[:n])
-		l.gate.RUnlock()
-		if err != nil || failed != nil {
-			return
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,8 +17,7 @@ import (
 // first start.
 func alone(t *testing.T) *installation {
 	t.Helper()
-	// PostgreSQL runs as another user, who must reach it.
-	dir, err := os.MkdirTemp("", "earmark-alone-")
+	dir, err := os.MkdirTemp("", "earmark-alone-") //nolint:usetesting // PostgreSQL, as another user, must reach it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +26,7 @@ func alone(t *testing.T) *installation {
 			t.Error(err)
 		}
 	})
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // others may pass, not look
+	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	return &installation{keys: map[string]string{}, env: map[string]string{
@@ -79,14 +77,12 @@ func TestStandaloneSurvivesKill(t *testing.T) {
 	in.awaitAnalysed(t)
 	in.command(t, "verify", "--all").expect(t, 0)
 
-	t.Run("a second start is refused", func(t *testing.T) {
-		refused := in.command(t, "up").expect(t, exitFailed)
-		if !strings.Contains(refused.stderr, in.env["EARMARK_DATA"]) || !strings.Contains(refused.stderr, "in use") {
-			t.Errorf("the refusal is not clear: %s", refused.stderr)
-		}
-		mustPlay(t, in.client(p, "reviewer"), calls...)
-	})
-	t.Run("commands find the running service", func(t *testing.T) { in.mustFindService(t, p) })
+	refused := in.command(t, "up").expect(t, exitFailed)
+	if !strings.Contains(refused.stderr, in.env["EARMARK_DATA"]) || !strings.Contains(refused.stderr, "in use") {
+		t.Errorf("the refusal of a second start is not clear: %s", refused.stderr)
+	}
+	mustPlay(t, in.client(p, "reviewer"), calls...)
+	in.mustFindService(t, p)
 	p.stop(t)
 	in.command(t, "key", "list").expect(t, exitFailed)
 }
@@ -133,7 +129,7 @@ func TestStandaloneStopsCleanly(t *testing.T) {
 	if err := p.wait(t); err != nil {
 		t.Fatalf("after SIGTERM: %v\n%s", err, &p.stderr)
 	}
-	if bytes.Contains([]byte(p.stderr.String()), []byte(`"level":"ERROR"`)) {
+	if strings.Contains(p.stderr.String(), `"level":"ERROR"`) {
 		t.Errorf("a clean stop logs errors:\n%s", &p.stderr)
 	}
 

@@ -164,6 +164,7 @@ func TestVerifyDocuments(t *testing.T) {
 	e := exhibit(t, in, p)
 	for name, document := range map[string][]byte{"certificate": e.certificate, "manifest": e.manifest, "receipt": e.receipt} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			in.verifyFile(t, p, document).expect(t, 0)
 			digit := bytes.IndexAny(document, "0123456789")
 			for _, at := range []int{digit, len(document) / 2, len(document) - 20} {
@@ -179,10 +180,12 @@ func TestVerifyDocuments(t *testing.T) {
 		})
 	}
 	t.Run("another's key", func(t *testing.T) {
+		t.Parallel()
 		other := install(t)
 		in.verifyFile(t, other.start(t, nil, "up"), e.certificate).expect(t, exitFailed)
 	})
 	t.Run("usage", func(t *testing.T) {
+		t.Parallel()
 		file := filepath.Join(t.TempDir(), "certificate.json")
 		if err := os.WriteFile(file, e.certificate, 0o600); err != nil {
 			t.Fatal(err)
@@ -194,5 +197,4 @@ func TestVerifyDocuments(t *testing.T) {
 		in.command(t, "verify", file+".none").expect(t, exitUsage)
 		in.command(t, "verify", "--key", "nonsense", file).expect(t, exitUsage)
 	})
-	p.stop(t)
 }
