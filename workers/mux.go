@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"earmark/internal/archive"
 )
 
 // duty is one kind of job: the queue it waits in, how often it comes by
@@ -22,6 +24,7 @@ type duty struct {
 func (w *Workers) mux() map[string]duty {
 	return map[string]duty{
 		"recording.analyse":   {queue: "media", do: w.analyse},
+		archive.ReleaseJob:    {queue: "prompt", do: w.releaseQuarantined},
 		"purge.run":           {queue: "prompt", do: w.runPurge},
 		"erasure.run":         {queue: "prompt", do: w.runErasure},
 		"retention.sweep":     {queue: "prompt", every: 15 * time.Minute, do: w.sweepRetention},

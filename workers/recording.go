@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
+	"earmark/internal/consent"
 	"earmark/internal/db"
 )
 
@@ -16,6 +18,15 @@ func (w *Workers) analyse(ctx context.Context, args json.RawMessage) error {
 		return err
 	}
 	return goneIsDone(w.Archive.Analyse(ctx, id))
+}
+
+// releaseQuarantined opens what waited for a basis that has arrived.
+func (w *Workers) releaseQuarantined(ctx context.Context, args json.RawMessage) error {
+	var g consent.Grant
+	if err := json.Unmarshal(args, &g); err != nil {
+		return fmt.Errorf("read job's arguments: %w", err)
+	}
+	return w.Archive.Release(ctx, g)
 }
 
 // orphanAge is how old an object without a record must be before it is

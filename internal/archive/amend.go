@@ -176,14 +176,53 @@ func update(ctx context.Context, tx *db.Tx, i Interaction, consentChanged bool) 
 	return nil
 }
 
-// releaseGranted opens what waited in quarantine for the basis that arrived.
+// ReleaseJob is the kind of the job that Release does; its arguments are the
+// consent.Grant.
+const ReleaseJob = "quarantine.release"
+
+// releaseBatch is how many one transaction releases: what the source sends
+// waits for that long.
+const releaseBatch = 500
+
+// releaseGranted opens what waited in quarantine for the basis that arrived;
+// where that is much, the rest is left to a job.
 func (a *Archive) releaseGranted(ctx context.Context, tx *db.Tx, g consent.Grant) error {
+	last, err := a.releaseSome(ctx, tx, g, uuid.Nil)
+	if err == nil && last != uuid.Nil {
+		tx.Enqueue(db.Job{Kind: ReleaseJob, Args: g})
+	}
+	return err
+}
+
+// Release opens, in batches, what waits in quarantine for a basis that has
+// arrived. It is idempotent.
+func (a *Archive) Release(ctx context.Context, g consent.Grant) error {
+	after := uuid.Nil
+	for {
+		var last uuid.UUID
+		err := a.DB.Write(ctx, func(tx *db.Tx) (err error) {
+			last, err = a.releaseSome(ctx, tx, g, after)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("release from quarantine: %w", err)
+		}
+		if last == uuid.Nil {
+			return nil
+		}
+		after = last
+	}
+}
+
+// releaseSome looks at a batch of those after an id and returns the last of
+// them, uuid.Nil when there are no more.
+func (a *Archive) releaseSome(ctx context.Context, tx *db.Tx, g consent.Grant, after uuid.UUID) (last uuid.UUID, err error) {
 	rows, err := tx.Query(ctx, `
 		select id, source, customer_id from interactions
-		where state = 'quarantined' and (customer_id = $1 or source = nullif($2, ''))
-		order by id for no key update`, g.Customer, g.Source)
+		where state = 'quarantined' and (customer_id = $1 or source = nullif($2, '')) and id > $3
+		order by id limit $4 for no key update`, g.Customer, g.Source, after, releaseBatch)
 	if err != nil {
-		return fmt.Errorf("find quarantined: %w", err)
+		return uuid.Nil, fmt.Errorf("find quarantined: %w", err)
 	}
 	type waiting struct {
 		ID       uuid.UUID
@@ -192,14 +231,17 @@ func (a *Archive) releaseGranted(ctx context.Context, tx *db.Tx, g consent.Grant
 	}
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[waiting])
 	if err != nil {
-		return fmt.Errorf("find quarantined: %w", err)
+		return uuid.Nil, fmt.Errorf("find quarantined: %w", err)
 	}
 	for _, w := range all {
 		if err := a.reconsider(ctx, tx, w.ID, w.Source, w.Customer); err != nil {
-			return err
+			return uuid.Nil, err
 		}
 	}
-	return nil
+	if len(all) < releaseBatch {
+		return uuid.Nil, nil
+	}
+	return all[len(all)-1].ID, nil
 }
 
 // reconsider decides again on one quarantined interaction.

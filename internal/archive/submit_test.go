@@ -593,6 +593,44 @@ func TestRecordingForWhatIsGoing(t *testing.T) { // invariant 6
 	h.sound()
 }
 
+// A basis for a source may find a month's calls waiting: they are released in
+// batches, and none of the source's new calls waits for that.
+func TestManyAreReleasedFromQuarantineInBatches(t *testing.T) {
+	t.Parallel()
+	h := open(t, setting{})
+	if _, _, err := h.Submit(t.Context(), key(access.Uploader), call()); err != nil {
+		t.Fatal(err)
+	}
+	h.execute(`insert into interactions (id, identity, fingerprint, state, source, source_id, channel, started_at, received_at, received_from, retain_until)
+		select gen_random_uuid(), sha256(n::text::bytea), fingerprint, state, source, n, channel, started_at, received_at, received_from, retain_until
+		from interactions, generate_series(1, 1200) n`)
+	waiting := func() int { return h.count(`select count(*) from interactions where state = 'quarantined'`) }
+	officer := key(access.PrivacyOfficer)
+	basis := access.Basis{Basis: access.LegitimateInterests, Reason: "every caller hears it"}
+	if _, err := h.consent.SetSourceBasis(t.Context(), officer, "pbx", basis); err != nil {
+		t.Fatal(err)
+	}
+	if n := waiting(); n == 0 || n == 1201 {
+		t.Errorf("%d of 1201 wait after the first batch", n)
+	}
+	var left consent.Grant
+	err := h.db.QueryRow(t.Context(), `select args from outbox where kind = $1`, archive.ReleaseJob).Scan(&left)
+	if err != nil || left.Source != "pbx" {
+		t.Fatalf("the rest is left to %+v, %v", left, err)
+	}
+	for range 2 {
+		if err := h.Release(t.Context(), left); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := waiting(); n != 0 {
+		t.Errorf("%d wait still", n)
+	}
+	if n := h.entries("interaction.released_from_quarantine"); n != 1201 {
+		t.Errorf("%d entries of 1201 releases", n)
+	}
+}
+
 // Who stands among the participants as the customer is the customer: what they
 // refused counts, and their erasure finds the call.
 func TestACustomerAmongTheParticipants(t *testing.T) {

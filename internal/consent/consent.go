@@ -28,13 +28,13 @@ func New(d *db.DB, defaultRegion string) *Consent {
 // Grant says for whose interactions a basis has arrived: one customer's, or
 // all of a source. Exactly one is set.
 type Grant struct {
-	Customer *uuid.UUID
-	Source   string
+	Customer *uuid.UUID `json:"customer,omitempty"`
+	Source   string     `json:"source,omitempty"`
 }
 
 // OnGrant has fn called in the transaction that records a basis, so that what
-// waited for it in quarantine is released with it or not at all. Call it
-// before anything is served.
+// waited for it in quarantine is released with it, or left to a job that is
+// left behind with it. Call it before anything is served.
 func (c *Consent) OnGrant(fn func(ctx context.Context, tx *db.Tx, g Grant) error) {
 	c.onGrant = append(c.onGrant, fn)
 }
