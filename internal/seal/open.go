@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -14,7 +13,6 @@ import (
 	"io"
 
 	"filippo.io/age"
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 var (
@@ -57,19 +55,13 @@ func (k Key) Open(header []byte, fetch Fetch) (*Plain, error) {
 	return &Plain{bytes.Clone(signed[:fileHeader]), aead, size, fetch}, nil
 }
 
-// payload derives the cipher of an age file's chunks from its first bytes
-// (C2SP age, "Payload").
+// payload opens an age file's first bytes and derives the cipher of its chunks.
 func (k Key) payload(header []byte) (cipher.AEAD, error) {
-	nonce := header[fileHeader-16:]
 	fileKey, err := age.DecryptHeader(header[:fileHeader-16], k.identity)
 	if err != nil {
 		return nil, err
 	}
-	key, err := hkdf.Key(sha256.New, fileKey, nonce, "payload", chacha20poly1305.KeySize)
-	if err != nil {
-		return nil, err
-	}
-	return chacha20poly1305.New(key)
+	return payload(fileKey, header)
 }
 
 // Size is the size of the plaintext in bytes, authenticated by the key.
@@ -212,7 +204,7 @@ func (r *rangeReader) chunk() ([]byte, error) {
 	if err := r.readFull(sealed); err != nil {
 		return nil, err
 	}
-	plain, err := r.p.aead.Open(sealed[:0], r.p.nonce(r.next), sealed, nil)
+	plain, err := r.p.aead.Open(sealed[:0], nonce(r.next, r.next == chunks(r.p.size)-1), sealed, nil)
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w: chunk %d", ErrCorrupt, r.next)
 	}
@@ -247,16 +239,6 @@ func (r *rangeReader) readFull(b []byte) error {
 }
 
 func (r *rangeReader) Close() error { return r.body.Close() }
-
-// nonce is that of a chunk: an 11-byte counter and a flag on the last.
-func (p *Plain) nonce(chunk int64) []byte {
-	nonce := make([]byte, chacha20poly1305.NonceSize)
-	binary.BigEndian.PutUint64(nonce[3:11], uint64(chunk))
-	if chunk == chunks(p.size)-1 {
-		nonce[11] = 1
-	}
-	return nonce
-}
 
 // Check returns a reader of r that ends in [ErrCorrupt] in place of io.EOF when
 // what it has read does not hash to sum, so that no caller can forget to look.
