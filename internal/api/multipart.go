@@ -39,7 +39,7 @@ func readUpload(r *http.Request) (*upload, error) {
 	if err != nil || boundary == "" {
 		return nil, invalid.New("header.Content-Type", "expected multipart/form-data with a boundary")
 	}
-	body := &lines{r: bufio.NewReaderSize(r.Body, 64<<10), whole: true, limit: maxMetadata + maxFraming}
+	body := &lines{r: bufio.NewReaderSize(r.Body, 16<<10), whole: true, limit: maxMetadata + maxFraming}
 	parts := multipart.NewReader(body, boundary)
 	u := &upload{}
 	part, err := nextPart(parts, "metadata")
