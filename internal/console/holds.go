@@ -2,6 +2,7 @@ package console
 
 import (
 	"errors"
+	"net/http"
 
 	"github.com/google/uuid"
 
@@ -39,7 +40,7 @@ func (c *Console) holdForm(v *visit) error {
 	if err := v.actor.May(access.PlaceHolds); err != nil {
 		return err
 	}
-	return c.showHoldForm(v, 200, form{Values: v.Request.URL.Query()})
+	return c.showHoldForm(v, http.StatusOK, form{Values: v.Request.URL.Query()})
 }
 
 func (c *Console) showHoldForm(v *visit, status int, f form) error {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"io/fs"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -198,7 +199,7 @@ func TestLanguageOfAVisit(t *testing.T) {
 		{"en", "xx", "en"},
 		{"\x00;;", "", "vi"},
 	} {
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Accept-Language", c.accept)
 		if c.cookie != "" {
 			r.Header.Set("Cookie", languageCookie+"="+c.cookie)

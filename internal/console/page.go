@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -139,7 +140,7 @@ func (f frame) Mine(person string) bool { return f.Known && f.Actor.PersonString
 
 // show answers with a page whose title is a key of the catalogue.
 func (v *visit) show(name, title string, data any) error {
-	return v.render(200, name, title, data)
+	return v.render(http.StatusOK, name, title, data)
 }
 
 func (v *visit) render(status int, name, title string, data any) error {
@@ -166,7 +167,7 @@ func (v *visit) part(page, name string, data any) error {
 	if !ok {
 		return fmt.Errorf("there is no page %s", page)
 	}
-	return v.write(200, t, name, frame{Actor: v.actor, Known: v.known, Data: data})
+	return v.write(http.StatusOK, t, name, frame{Actor: v.actor, Known: v.known, Data: data})
 }
 
 // write sends nothing before everything is there: half a page is no page.
@@ -185,7 +186,7 @@ func (v *visit) write(status int, t *template.Template, name string, data any) e
 // was refused, of the page that it stands on.
 func (v *visit) here() string {
 	u := *v.Request.URL
-	if v.Request.Method != "GET" {
+	if v.Request.Method != http.MethodGet {
 		return "/" + strings.SplitN(strings.TrimPrefix(u.Path, "/"), "/", 2)[0]
 	}
 	q := u.Query()

@@ -1,12 +1,16 @@
 package console
 
 import (
+	"errors"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
 	"earmark/internal/access"
@@ -411,5 +415,26 @@ func TestStaticFilesAreKept(t *testing.T) {
 		if got := answer.Header.Get("Cache-Control"); answer.StatusCode != http.StatusOK || got != want {
 			t.Errorf("%s: %d, kept %q, want %q", path, answer.StatusCode, got, want)
 		}
+	}
+}
+
+// What we did not foresee is told without its inside, and with a number to ask by.
+func TestAnUnknownErrorIsOpaque(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	h.Log = slog.New(slog.DiscardHandler)
+	e := gin.New()
+	e.GET("/broken", func(g *gin.Context) {
+		g.Header("X-Request-Id", "the-request")
+		h.visitor(func(*visit) error { return errors.New("secret inside") })(g)
+	})
+	answer := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/broken", nil)
+	r.Header.Set("Accept-Language", "en")
+	e.ServeHTTP(answer, r)
+	page := answer.Body.String()
+	if answer.Code != http.StatusInternalServerError || strings.Contains(page, "secret inside") ||
+		!strings.Contains(page, english.say("error.internal")) || !strings.Contains(page, "the-request") {
+		t.Errorf("%d: %s", answer.Code, page)
 	}
 }

@@ -20,9 +20,15 @@ type peoplePage struct {
 
 func (c *Console) people(v *visit) error { return c.showPeople(v, http.StatusOK, peoplePage{}) }
 
+// newUser is an empty form, with the role that most people have.
+var newUser = form{Values: map[string][]string{"role": {string(access.Reviewer)}}}
+
 func (c *Console) showPeople(v *visit, status int, p peoplePage) error {
 	ctx := v.Request.Context()
 	p.Roles, p.Bases = access.Roles, access.Bases
+	if p.UserForm.Values == nil {
+		p.UserForm = newUser
+	}
 	var err error
 	if p.Users, err = c.Access.Users(ctx, v.actor); err != nil {
 		return err

@@ -88,7 +88,7 @@ func (c *Console) setPassword(v *visit) error {
 // setCookie keeps a cookie from scripts, from other sites' forms and, where the
 // page came by https, from the open network. A negative age removes it.
 func (v *visit) setCookie(name, value string, seconds int) {
-	http.SetCookie(v.Writer, &http.Cookie{
+	http.SetCookie(v.Writer, &http.Cookie{ //nolint:gosec // over plain http, as on loopback, a Secure cookie would be lost
 		Name: name, Value: value, Path: "/", MaxAge: seconds,
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: v.secure(),
 	})
