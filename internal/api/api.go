@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"earmark/internal/access"
@@ -122,6 +123,7 @@ func document() huma.Config {
 	c.DocsPath = ""
 	c.SchemasPath = ""
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[idText]())
 	c.RejectUnknownQueryParameters = true
 	// What is required is the operations' own to say, in their words.
 	c.FieldsOptionalByDefault = true
@@ -131,6 +133,15 @@ func document() huma.Config {
 	}
 	c.Security = []map[string][]string{{"key": {}}, {"session": {}}}
 	return c
+}
+
+// idText has a UUID described, and checked, as what it is in JSON.
+type idText string
+
+func (idText) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString, Format: "uuid"}
+	s.PrecomputeMessages()
+	return s
 }
 
 // schemaName tells types of one name in several packages apart.

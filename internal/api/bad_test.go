@@ -195,7 +195,7 @@ func badQuestions() []bad {
 		{name: "typed: not JSON", status: 400, code: "bad_request", location: "body", path: "/v1/purges", role: access.RecordsOfficer, body: "{" + marker},
 		{name: "typed: a number for a string", status: 422, code: "invalid", location: "body.reason", path: "/v1/purges", role: access.RecordsOfficer, body: `{"reason":` + markerNumber + `}`},
 		{name: "typed: an id that is none", status: 422, code: "invalid", location: "body.interactions[0]", path: "/v1/purges", role: access.RecordsOfficer, body: `{"interactions":[` + q + `]}`},
-		{name: "typed: an id of another kind", status: 422, code: "invalid", location: "body", path: "/v1/purges", role: access.RecordsOfficer, body: `{"interactions":["urn:` + marker + `:` + uuid.NewString() + `"]}`},
+		{name: "typed: an id of another kind", status: 422, code: "invalid", location: "body.interactions[0]", path: "/v1/purges", role: access.RecordsOfficer, body: `{"interactions":["urn:` + marker + `:` + uuid.NewString() + `"]}`},
 		{name: "typed: an unknown field", status: 422, code: "invalid", location: "body.colour", path: "/v1/purges", role: access.RecordsOfficer, body: `{"colour":` + q + `}`},
 		{name: "typed: a field whose name is data", status: 422, code: "invalid", location: "body.*", path: "/v1/purges", role: access.RecordsOfficer, body: `{` + q + `:1}`},
 		{name: "typed: another content type", status: 415, code: "unsupported_media_type", location: "body", path: "/v1/purges", role: access.RecordsOfficer, kind: "text/" + marker, body: `{}`},
