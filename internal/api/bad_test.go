@@ -204,6 +204,7 @@ func badQuestions() []bad {
 	}
 }
 
+//nolint:tparallel // each looks at what is kept after it
 func TestBadInput(t *testing.T) { // invariant 2
 	t.Parallel()
 	h := open(t, setting{})

@@ -78,7 +78,7 @@ func (p *patient) Read(buf []byte) (int, error) {
 	p.ended = err
 	// What follows the body may take its time: a deadline that passes would
 	// look like a client that hung up, and end the request.
-	if unset := p.giveUntil(time.Time{}); unset != nil && err == io.EOF {
+	if unset := p.giveUntil(time.Time{}); unset != nil && errors.Is(err, io.EOF) {
 		return n, unset
 	}
 	return n, err

@@ -129,7 +129,7 @@ type audioPart struct {
 func (p *audioPart) Read(buf []byte) (int, error) {
 	n, err := p.Part.Read(buf)
 	p.count += int64(n)
-	if err != io.EOF || p.ended {
+	if !errors.Is(err, io.EOF) || p.ended {
 		return n, err
 	}
 	p.ended = true
@@ -146,7 +146,7 @@ func (p *audioPart) nothingMore() error {
 	if err == nil {
 		return fmt.Errorf("%w: another part follows the audio", archive.ErrFraming)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return broken(err, archive.ErrFraming)
 	}
 	if p.count < p.size {
@@ -155,7 +155,7 @@ func (p *audioPart) nothingMore() error {
 	if _, err = io.CopyN(io.Discard, p.body, maxFraming); err == nil {
 		return fmt.Errorf("%w: more follows the audio", archive.ErrFraming)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return broken(err, archive.ErrTruncated)
 	}
 	return nil

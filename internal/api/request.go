@@ -104,7 +104,7 @@ func survive(log *slog.Logger) gin.HandlerFunc {
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler {
+			if broken, ok := p.(error); ok && errors.Is(broken, http.ErrAbortHandler) {
 				panic(p)
 			}
 			log.Error("panic", "request", requestID(c.Request.Context()), "route", c.FullPath(), "stack", string(debug.Stack()))
@@ -147,8 +147,11 @@ func whoAsks(ctx context.Context, a *access.Access, r *http.Request) (actor acce
 		return actor, err == nil, err
 	}
 	cookie, err := r.Cookie(SessionCookie)
-	if err != nil {
+	if errors.Is(err, http.ErrNoCookie) {
 		return access.Actor{}, false, nil
+	}
+	if err != nil {
+		return access.Actor{}, false, err
 	}
 	actor, err = a.AuthenticateSession(ctx, cookie.Value)
 	if errors.Is(err, access.ErrUnauthenticated) {

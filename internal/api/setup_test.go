@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -183,7 +184,9 @@ func (h *house) serve() {
 	go func() { ended <- server.Serve(socket) }()
 	h.Cleanup(func() {
 		h.must(server.Close())
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			h.Error(err)
+		}
 	})
 	h.url = "http://" + socket.Addr().String()
 }

@@ -174,7 +174,7 @@ func TestRecordingReadsTheSameInAnyPieces(t *testing.T) {
 		buf := make([]byte, rapid.IntRange(1, 200).Draw(t, "length"))
 		n, err := r.ReadAt(buf, int64(off))
 		want := whole[off:min(off+len(buf), len(whole))]
-		if !bytes.Equal(buf[:n], want) || (n < len(buf)) != (err == io.EOF) {
+		if !bytes.Equal(buf[:n], want) || (n < len(buf)) != errors.Is(err, io.EOF) {
 			t.Fatalf("%d bytes at %d: %v", n, off, err)
 		}
 	})

@@ -105,7 +105,7 @@ func compareRange(body io.ReadCloser, r *recording, offset int64, began func()) 
 	}
 	began()
 	n, err := io.ReadFull(body, got[1:])
-	if err != io.ErrUnexpectedEOF {
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.Join(fmt.Errorf("range at %d: %w", offset, errOtherBytes), err)
 	}
 	if _, err := r.ReadAt(want, offset); err != nil {

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -109,7 +108,7 @@ func environment(s Servers, databaseURL, bucket, dir string) []string {
 		}
 	}
 	kek := make([]byte, 32)
-	rand.Read(kek) //nolint:errcheck // it never fails: it ends the program instead
+	rand.Read(kek) // ends the program rather than fail
 	return append(kept,
 		"EARMARK_DATABASE_URL="+databaseURL, "EARMARK_REDIS_URL="+s.RedisURL,
 		"EARMARK_S3_ENDPOINT="+s.S3Endpoint, "EARMARK_S3_BUCKET="+bucket,
@@ -239,10 +238,4 @@ func (s *service) exec(ctx context.Context, sql string, args ...any) error {
 		_, err := conn.Exec(ctx, sql, args...)
 		return err
 	})
-}
-
-// discard reads to the end.
-func discard(r io.ReadCloser) error {
-	_, err := io.Copy(io.Discard, r)
-	return errors.Join(err, r.Close())
 }

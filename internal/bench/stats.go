@@ -40,9 +40,9 @@ func median(values []float64) float64 {
 // compared before anything is summed up.
 func medianRatio(a, b []float64) float64 {
 	ratios := make([]float64, 0, len(a))
-	for i := range min(len(a), len(b)) {
-		if b[i] > 0 {
-			ratios = append(ratios, a[i]/b[i])
+	for i, v := range a {
+		if i < len(b) && b[i] > 0 {
+			ratios = append(ratios, v/b[i])
 		}
 	}
 	return median(ratios)
