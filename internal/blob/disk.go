@@ -339,6 +339,9 @@ func (l *listing) names(dir string) ([]string, error) {
 		return nil, err
 	}
 	entries, err := f.ReadDir(-1)
+	if errors.Is(err, fs.ErrNotExist) && dir != "" {
+		err = nil // removed since it was opened
+	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}

@@ -272,3 +272,39 @@ func (f endFunc) Read([]byte) (int, error) {
 	f()
 	return 0, io.EOF
 }
+
+// A listing that comes upon a directory at the moment in which a deletion
+// empties and removes it is complete without it.
+func TestDiskListsWhileDirectoriesGo(t *testing.T) {
+	t.Parallel()
+	disk := newDisk(t, t.TempDir())
+	done := make(chan error, 1)
+	go func() {
+		for range 1500 {
+			if _, err := disk.Put(t.Context(), "2026/01/02/a/x.age", strings.NewReader("x"), 1); err != nil {
+				done <- err
+				return
+			}
+			if _, err := disk.Delete(t.Context(), blob.Ref{Key: "2026/01/02/a/x.age"}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		for _, err := range disk.List(t.Context(), "2026/", "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}
