@@ -280,7 +280,7 @@ func TestDiskListsWhileDirectoriesGo(t *testing.T) {
 	disk := newDisk(t, t.TempDir())
 	done := make(chan error, 1)
 	go func() {
-		for range 1500 {
+		for range 200 {
 			if _, err := disk.Put(t.Context(), "2026/01/02/a/x.age", strings.NewReader("x"), 1); err != nil {
 				done <- err
 				return
