@@ -132,19 +132,29 @@ func (p Patch) apply(i *Interaction) (changed []string) {
 	return changed
 }
 
-// settle brings state and retention into line with what was changed.
-func (a *Archive) settle(ctx context.Context, tx *db.Tx, i *Interaction) (err error) {
-	if i.State == Quarantined && len(i.Purposes) > 0 {
-		i.State, i.RetainUntil = Active, nil
+// settle brings state and retention into line with what was changed. One
+// person's amendment lengthens retention or leaves it: what shortens it is a
+// policy that two people put in force, when the archive is recomputed by it.
+func (a *Archive) settle(ctx context.Context, tx *db.Tx, i *Interaction) error {
+	released := i.State == Quarantined && len(i.Purposes) > 0
+	if released {
+		i.State, i.PolicyID, i.RetainUntil = Active, nil, nil
 	}
 	if i.State == Quarantined || a.Retention == nil {
 		return nil
 	}
-	if i.PolicyID, i.RetainUntil, err = a.Retention(ctx, tx, *i); err != nil {
+	policy, until, err := a.Retention(ctx, tx, *i)
+	if err != nil {
 		return fmt.Errorf("find retention: %w", err)
+	}
+	if released || !endsBefore(until, i.RetainUntil) {
+		i.PolicyID, i.RetainUntil = policy, until
 	}
 	return nil
 }
+
+// endsBefore compares two ends of retention, nil being none.
+func endsBefore(a, b *time.Time) bool { return a != nil && (b == nil || a.Before(*b)) }
 
 func recordRelease(tx *db.Tx, actor access.Actor, i Interaction) {
 	tx.Record(ledger.Entry{Actor: actor.String(), Action: "interaction.released_from_quarantine", Subject: "interaction:" + i.ID.String(),

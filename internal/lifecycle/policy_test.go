@@ -414,3 +414,34 @@ func TestPolicyApprovedWhileCallsComeIn(t *testing.T) {
 		}
 	}
 }
+
+// Invariant 9: one person's amendment does not move a call under a shorter
+// term; it may move it under a longer one.
+func TestAmendingAloneNeverShortens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	short, long := 1, 1000
+	b.policy(t, NewPolicy{Match: Match{Tag: "short"}, KeepDays: &short})
+	id := b.call(t)
+	tag := func(tags ...string) *time.Time {
+		t.Helper()
+		i, err := b.Archive.Amend(t.Context(), b.officer, id, archive.Patch{Tags: &tags})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.RetainUntil
+	}
+	if until := tag("short"); until != nil {
+		t.Errorf("kept until %v, though one person alone said so", until)
+	}
+	dated := b.call(t, func(n *archive.NewInteraction) { n.Tags = []string{"short"} })
+	b.policy(t, NewPolicy{Match: Match{Tag: "long"}, KeepDays: &long})
+	before, err := b.Archive.Get(t.Context(), b.officer, dated)
+	if err != nil || before.RetainUntil == nil {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	id = dated
+	if until := tag("short", "long"); until == nil || !until.After(*before.RetainUntil) {
+		t.Errorf("kept until %v, before until %v: it was to be kept longer", until, before.RetainUntil)
+	}
+}
