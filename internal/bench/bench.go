@@ -163,7 +163,7 @@ func (b *bench) do(ctx context.Context, o Options, work string) (err error) {
 	if b.service, err = openService(ctx, o, b.direct); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.service.close(ctx)) }()
+	defer func() { err = errors.Join(b.service.explain(err), b.service.close(ctx)) }()
 	defer b.progress.end()
 	switch work {
 	case "ingest":

@@ -193,6 +193,22 @@ func (c *child) said() string {
 	return string(text[max(0, len(text)-2<<10):])
 }
 
+// explain adds to an error what the service's processes wrote at last.
+func (s *service) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, c := range []*child{s.serve, s.worker} {
+		if c == nil {
+			continue
+		}
+		if said := c.said(); said != "" {
+			err = fmt.Errorf("%w\nearmark %s: %s", err, c.cmd.Args[1], said)
+		}
+	}
+	return err
+}
+
 const patience = 20 * time.Second
 
 // stop ends the process and says what was wrong with its end.

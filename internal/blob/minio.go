@@ -51,6 +51,9 @@ const (
 	maxAttempts = 3
 	// resolveTimeout bounds the question whether a failed Put stored its object.
 	resolveTimeout = 10 * time.Second
+	// idleTimeout is shorter than the 30 seconds after which MinIO ends an idle
+	// connection: a body that is read once cannot be sent again over another.
+	idleTimeout = 20 * time.Second
 	// attemptHeader marks an object with the Put that stored it.
 	attemptHeader = "Put-Attempt"
 )
@@ -100,7 +103,7 @@ func newTransport() *http.Transport {
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   256,
-		IdleConnTimeout:       time.Minute,
+		IdleConnTimeout:       idleTimeout,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: time.Minute,
 		ExpectContinueTimeout: 10 * time.Second,
