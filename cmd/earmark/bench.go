@@ -23,7 +23,7 @@ type benchCommand struct {
 	SlowUploads int          `default:"200" help:"ingest: how many slow uploads memory is measured at."`
 	SlowSeconds int          `default:"8" help:"ingest: how long each of them takes."`
 	Ranges      int          `default:"800" help:"play: ranges a round."`
-	Rows        int          `default:"200000" help:"search: how many interactions; 5000000 takes a quarter of an hour to make."`
+	Rows        int          `default:"200000" help:"search: how many interactions; 5000000 take half an hour to make."`
 	Requests    int          `default:"200" help:"search: requests for each filter."`
 	Eligible    int          `default:"100000" help:"draw: how many are drawn from."`
 	Agents      int          `default:"500" help:"draw: of how many agents."`

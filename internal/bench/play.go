@@ -136,9 +136,9 @@ func (r rounds) medians() []float64 {
 
 // quantiles are over all rounds, in milliseconds.
 func (r rounds) quantiles() (p50, p99 float64) {
-	var all []float64
+	var all samples
 	for _, s := range r {
-		all = append(all, s.all...)
+		all.all = append(all.all, s.all...)
 	}
-	return round(quantile(all, 0.50)), round(quantile(all, 0.99))
+	return all.quantiles()
 }

@@ -116,5 +116,5 @@ func (s *samples) add(d time.Duration) {
 func (s *samples) quantiles() (p50, p99 float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return quantile(s.all, 0.50), quantile(s.all, 0.99)
+	return round(quantile(s.all, 0.50)), round(quantile(s.all, 0.99))
 }
