@@ -19,7 +19,7 @@ const (
 	purgeSize    = 100 << 10
 	purgeStreams = 4
 	purgeBatch   = 250
-	purgePace    = 10 * time.Millisecond
+	purgePace    = 50 * time.Millisecond
 	purgeLimit   = 10 * time.Minute
 )
 
